@@ -20,20 +20,19 @@ def declare(ctype, name=""):
 
 
 def comment(lines, indent=0):
-    """A doc block of paragraphs, each wrapped; continuation lines of an @tag are indented."""
+    """A doc block of paragraphs, each wrapped; continuation lines of a tag are indented."""
     pad = " " * indent
     out = []
     for line in lines:
-        out += textwrap.wrap(line, WIDTH - indent - 3, subsequent_indent="    " if line.startswith("@") else "",
+        out += textwrap.wrap(line, WIDTH - indent - 7, subsequent_indent="    " if re.match("@|[A-Z][a-z]+:", line) else "",
                              break_long_words=False, break_on_hyphens=False)
-    if len(out) == 1 and len(pad) + len(out[0]) + 7 <= WIDTH:
+    if len(out) == 1:
         return f"{pad}/** {out[0]} */"
     return "\n".join([f"{pad}/** {out[0]}"] + [f"{pad} *  {line}".rstrip() for line in out[1:]]) + " */"
 
 
 def sentence(text):
-    """Capital first letter and a full stop."""
-    text = text[0].upper() + text[1:]
+    """With its full stop."""
     return text if text.endswith(".") else text + "."
 
 
@@ -60,13 +59,16 @@ def thread(function):
 def function_doc(function):
     """The doc block of a function or callback."""
     lines = [function["brief"]]
-    for arg in function.get("args", []):
-        brief = arg["brief"] + (" May be NULL." if arg.get("nullable") else "")
-        lines.append(f"@param {arg['name']} {brief}")
+    lines += [f"@param {arg['name']} {arg_doc(arg)}" for arg in function.get("args", [])]
     if function.get("errors"):
         ok = "0 or above" if function["returns"] == "i32" else "a value"
         lines.append(f"@return {ok}, or {', '.join(function['errors'])}.")
     return lines + [f"Thread: {thread(function)}", f"Memory: {memory(function)}", f"Since: {function['since']}."]
+
+
+def arg_doc(arg):
+    """The sentence about an argument."""
+    return arg["brief"] + (" May be NULL." if arg.get("nullable") and "NULL" not in arg["brief"] else "")
 
 
 def field_doc(field):
@@ -76,7 +78,7 @@ def field_doc(field):
         notes.append("Written by the other side.")
     if "enum" in field:
         notes.append("FWD_OK or FWD_ERR_*." if field["enum"] == "errors" else f"enum {field['enum']}.")
-    if field.get("nullable"):
+    if field.get("nullable") and "NULL" not in field["brief"]:
         notes.append("May be NULL.")
     if "life" in field:
         notes.append({"call": "Borrowed until return.", "done": "Valid until done returns.",
@@ -85,9 +87,16 @@ def field_doc(field):
 
 
 def parameters(function, indent):
-    """The parameter list, wrapped."""
-    args = ", ".join(declare(arg["type"], arg["name"]) for arg in function.get("args", [])) or "void"
-    return textwrap.wrap(args, WIDTH - indent, break_long_words=False, break_on_hyphens=False)
+    """The lines of a parameter list, broken between parameters only."""
+    lines = [""]
+    args = [declare(arg["type"], arg["name"]) for arg in function.get("args", [])] or ["void"]
+    for index, arg in enumerate(args):
+        arg += "," if index + 1 < len(args) else ""
+        if lines[-1] and indent + len(lines[-1]) + 1 + len(arg) > WIDTH:
+            lines.append(arg)
+        else:
+            lines[-1] += (" " if lines[-1] else "") + arg
+    return lines
 
 
 def prototype(function, name, indent=0):

@@ -29,8 +29,7 @@ def function_text(function, name, level):
     if function.get("args"):
         parts.append(table(["Argument", "Type", ""], [
             [f"`{arg['name']}`", f"`{header.declare(arg['type'])}`",
-             arg["brief"] + (" May be NULL." if arg.get("nullable") else "")
-             + (f" (`{arg['enum']}`)" if "enum" in arg else "")] for arg in function["args"]]))
+             header.arg_doc(arg) + (f" (`{arg['enum']}`)" if "enum" in arg else "")] for arg in function["args"]]))
     parts.append("\n".join(f"- **{key}:** {value}" for key, value in facts))
     return "\n\n".join(parts)
 

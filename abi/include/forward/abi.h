@@ -145,22 +145,24 @@ enum fwd_status {
 };
 
 /** What serve did with one query.
- *  Unknown value: Treat as FWD_VERDICT_RCODE with SERVFAIL. */
+ *  Unknown value: treat as FWD_VERDICT_RCODE with SERVFAIL. */
 enum fwd_verdict {
     /** Not served: serve returned an error before it came to this query. */
     FWD_VERDICT_NONE = 0,
     /** Taken; exactly one completion will come. */
     FWD_VERDICT_ACCEPTED = 1,
-    /** No stanza matches: hand the query to what follows forward (case 42). No completion will come. */
+    /** No stanza matches: hand the query to what follows forward (case 42). No completion will
+     *  come. */
     FWD_VERDICT_NEXT = 2,
-    /** Ended at once: build a reply with rcode. error and detail say why. No completion will come. */
+    /** Ended at once: build a reply with rcode. error and detail say why. No completion will
+     *  come. */
     FWD_VERDICT_RCODE = 3
 };
 
 /** How an accepted query ended.
- *  Unknown value: Treat as FWD_KIND_RCODE with SERVFAIL. */
+ *  Unknown value: treat as FWD_KIND_RCODE with SERVFAIL. */
 enum fwd_kind {
-    /** Wire holds an upstream's answer with the client's ID put back. */
+    /** wire holds an upstream's answer with the client's ID put back. */
     FWD_KIND_ANSWER = 1,
     /** No answer could be had: build a reply with rcode; error and detail say why. */
     FWD_KIND_RCODE = 2,
@@ -172,15 +174,15 @@ enum fwd_kind {
 };
 
 /** Bits of fwd_query.flags.
- *  Unknown value: Ignore. */
+ *  Unknown value: ignore. */
 enum fwd_query_flag {
-    /** The client came over a stream (TCP, TLS, HTTPS): forwarded over TCP unless prefer_udp, answer
-     *  size up to 65535. */
+    /** The client came over a stream (TCP, TLS, HTTPS): forwarded over TCP unless prefer_udp,
+     *  answer size up to 65535. */
     FWD_QUERY_TCP = 1
 };
 
 /** Transport of one exchange.
- *  Unknown value: Print as a number. */
+ *  Unknown value: print as a number. */
 enum fwd_proto {
     /** No exchange was made. */
     FWD_PROTO_NONE = 0,
@@ -195,7 +197,7 @@ enum fwd_proto {
 };
 
 /** Severity of a log line.
- *  Unknown value: Treat as FWD_LEVEL_INFO. */
+ *  Unknown value: treat as FWD_LEVEL_INFO. */
 enum fwd_level {
     /** Something failed that an operator must mend. */
     FWD_LEVEL_ERROR = 1,
@@ -208,7 +210,7 @@ enum fwd_level {
 };
 
 /** Kind of a tap event (dnstap Message.Type).
- *  Unknown value: Ignore the event. */
+ *  Unknown value: ignore the event. */
 enum fwd_tap_kind {
     /** A query was sent to an upstream. */
     FWD_TAP_FORWARDER_QUERY = 9,
@@ -234,7 +236,8 @@ enum fwd_exchange_flag {
     FWD_EXCHANGE_PREFER_UDP = 2
 };
 
-/** All forward stanzas of one server block, chained in file order. Made by create, ended by destroy.
+/** All forward stanzas of one server block, chained in file order. Made by create, ended by
+ *  destroy.
  *  Opaque. */
 struct fwd_instance;
 
@@ -269,11 +272,12 @@ struct fwd_corefile;
  *  @param completions The batch.
  *  @param count Completions in the batch, at least 1.
  *  Thread: [io-thread], never blocks.
- *  Memory: Completions valid until return.
+ *  Memory: completions valid until return.
  *  Since: 1.0. */
 typedef void (*fwd_done_fn)(void *arg, const struct fwd_completion *completions, uint32_t count);
 
-/** Asked by create, once per service id. What it returns must stay valid until destroy has returned.
+/** Asked by create, once per service id. What it returns must stay valid until destroy has
+ *  returned.
  *  @param arg fwd_host.arg.
  *  @param id For example fwd.log/1.
  *  Thread: [control-thread], never blocks.
@@ -287,7 +291,7 @@ typedef const void *(*fwd_service_fn)(void *arg, const char *id);
  *  @param data UTF-8, not NUL-terminated.
  *  @param len Octets at data.
  *  Thread: [any-thread], never blocks.
- *  Memory: Data borrowed until return.
+ *  Memory: data borrowed until return.
  *  Since: 1.0. */
 typedef int32_t (*fwd_sink_fn)(void *arg, const char *data, uint64_t len);
 
@@ -306,12 +310,12 @@ struct fwd_addr {
     uint8_t ip[16];
 };
 
-/** Where a call that a person may have to read puts its error. Buffers are the caller's; texts are
- *  cut to fit and always end with NUL. May be NULL wherever it is an argument.
+/** Where a call that a person may have to read puts its error. Buffers are the caller's; texts
+ *  are cut to fit and always end with NUL. May be NULL wherever it is an argument.
  *  Memory: the host's, which also sets struct_size.
  *  Since: 1.0. */
 struct fwd_error {
-    /** Sizeof(struct fwd_error) of the caller. */
+    /** sizeof(struct fwd_error) of the caller. */
     uint32_t struct_size;
     /** FWD_OK or the error number that the call returned. Written by the other side. */
     int32_t code;
@@ -323,12 +327,13 @@ struct fwd_error {
     uint32_t file_cap;
     /** Octets at pointer. */
     uint32_t pointer_cap;
-    /** The text, CoreDNS's wording where CoreDNS has one. Written by the other side. May be NULL. */
+    /** The text, CoreDNS's wording where CoreDNS has one. Written by the other side. May be
+     *  NULL. */
     char *msg;
     /** File of the offending token, or empty. Written by the other side. May be NULL. */
     char *file;
-    /** JSON pointer (RFC 6901) to the offending value of a JSON configuration, or empty. Written by
-     *  the other side. May be NULL. */
+    /** JSON pointer (RFC 6901) to the offending value of a JSON configuration, or empty. Written
+     *  by the other side. May be NULL. */
     char *pointer;
 };
 
@@ -336,7 +341,7 @@ struct fwd_error {
  *  Memory: the host's, which also sets struct_size.
  *  Since: 1.0. */
 struct fwd_token {
-    /** Sizeof(struct fwd_token) of the caller; the stride of an array. */
+    /** sizeof(struct fwd_token) of the caller; the stride of an array. */
     uint32_t struct_size;
     /** Line that the token starts on, from 1. */
     uint32_t line;
@@ -355,20 +360,20 @@ struct fwd_token {
  *  Memory: the host's, which also sets struct_size.
  *  Since: 1.0. */
 struct fwd_directive {
-    /** Sizeof(struct fwd_directive) of the caller. */
+    /** sizeof(struct fwd_directive) of the caller. */
     uint32_t struct_size;
     /** Elements of tokens; 0 when text is used. */
     uint32_t token_count;
-    /** The tokens, or NULL. May be NULL. Borrowed until return. */
+    /** The tokens, or NULL. Borrowed until return. */
     const struct fwd_token *tokens;
-    /** The directives' text, or NULL. May be NULL. Borrowed until return. */
+    /** The directives' text, or NULL. Borrowed until return. */
     const char *text;
     /** Octets at text. */
     uint64_t text_len;
     /** File name for errors about text. May be NULL. Borrowed until return. */
     const char *file;
-    /** The block's root directory, to which relative tls files are joined (case 27), or NULL. May be
-     *  NULL. Borrowed until return. */
+    /** The block's root directory, to which relative tls files are joined (case 27), or NULL.
+     *  Borrowed until return. */
     const char *root;
 };
 
@@ -376,13 +381,14 @@ struct fwd_directive {
  *  Memory: the host's, which also sets struct_size.
  *  Since: 1.0. */
 struct fwd_query {
-    /** Sizeof(struct fwd_query) of the caller; the stride of a batch. */
+    /** sizeof(struct fwd_query) of the caller; the stride of a batch. */
     uint32_t struct_size;
     /** How the client came. enum fwd_query_flag. */
     uint32_t flags;
     /** The host's own word; comes back in the completion. */
     uint64_t token;
-    /** The DNS message as the client sent it; copied before serve returns. Borrowed until return. */
+    /** The DNS message as the client sent it; copied before serve returns. Borrowed until
+     *  return. */
     const uint8_t *wire;
     /** Octets at wire, 12 to 65535. */
     uint32_t wire_len;
@@ -397,8 +403,7 @@ struct fwd_query {
     uint64_t handle;
     /** The client's address (for tap), family 0 when not known. */
     struct fwd_addr client;
-    /** Buffer for the error's text with FWD_VERDICT_RCODE, or NULL. Written by the other side. May
-     *  be NULL. */
+    /** Buffer for the error's text with FWD_VERDICT_RCODE, or NULL. Written by the other side. */
     char *detail;
     /** Octets at detail. */
     uint32_t detail_cap;
@@ -414,9 +419,9 @@ struct fwd_completion {
     uint32_t struct_size;
     /** How it ended. enum fwd_kind. */
     uint32_t kind;
-    /** Fwd_query.token. */
+    /** fwd_query.token. */
     uint64_t token;
-    /** The answer with the client's ID, else NULL. May be NULL. Valid until done returns. */
+    /** The answer with the client's ID, else NULL. Valid until done returns. */
     const uint8_t *wire;
     /** Octets at wire. */
     uint32_t wire_len;
@@ -426,11 +431,11 @@ struct fwd_completion {
     int32_t error;
     /** Transport of the last exchange (case 81). enum fwd_proto. */
     uint32_t proto;
-    /** Text of the error, naming upstream, transport, phase and elapsed time; NULL for an answer.
-     *  May be NULL. Valid until done returns. */
+    /** Text of the error, naming upstream, transport, phase and elapsed time; NULL for an
+     *  answer. Valid until done returns. */
     const char *detail;
-    /** Address of the upstream of the last attempt as metadata forward/upstream has it (case 59),
-     *  NULL when none was tried. May be NULL. Valid until done returns. */
+    /** Address of the upstream of the last attempt as metadata forward/upstream has it (case
+     *  59), NULL when none was tried. Valid until done returns. */
     const char *upstream;
     /** Octets at detail without its NUL. */
     uint32_t detail_len;
@@ -444,16 +449,17 @@ struct fwd_completion {
  *  Memory: the host's, which also sets struct_size.
  *  Since: 1.0. */
 struct fwd_host {
-    /** Sizeof(struct fwd_host) of the caller. */
+    /** sizeof(struct fwd_host) of the caller. */
     uint32_t struct_size;
-    /** Sizeof(struct fwd_completion) of the caller: the module lays out batches with this stride. */
+    /** sizeof(struct fwd_completion) of the caller: the module lays out batches with this
+     *  stride. */
     uint32_t completion_size;
     /** First argument of get_service and done. May be NULL. Must stay valid until destroy has
      *  returned. */
     void *arg;
     /** Takes completions. */
     fwd_done_fn done;
-    /** Gives host services by id, or NULL. May be NULL. */
+    /** Gives host services by id, or NULL. */
     fwd_service_fn get_service;
 };
 
@@ -461,13 +467,14 @@ struct fwd_host {
  *  Memory: the module's.
  *  Since: 1.0. */
 struct fwd_tap_event {
-    /** Sizeof(struct fwd_tap_event) of the module. */
+    /** sizeof(struct fwd_tap_event) of the module. */
     uint32_t struct_size;
     /** Query or response. enum fwd_tap_kind. */
     uint32_t kind;
-    /** Fwd_query.token. */
+    /** fwd_query.token. */
     uint64_t token;
-    /** The message with the client's ID (CoreDNS restores it before tapping). Borrowed until return. */
+    /** The message with the client's ID (CoreDNS restores it before tapping). Borrowed until
+     *  return. */
     const uint8_t *wire;
     /** Octets at wire. */
     uint32_t wire_len;
@@ -477,7 +484,7 @@ struct fwd_tap_event {
     uint64_t query_time_ns;
     /** Wall clock when the answer came; 0 in a query event. */
     uint64_t response_time_ns;
-    /** Fwd_query.client. */
+    /** fwd_query.client. */
     struct fwd_addr client;
     /** The module's socket. */
     struct fwd_addr local;
@@ -489,11 +496,11 @@ struct fwd_tap_event {
  *  Memory: the module's.
  *  Since: 1.0. */
 struct fwd_span {
-    /** Sizeof(struct fwd_span) of the module. */
+    /** sizeof(struct fwd_span) of the module. */
     uint32_t struct_size;
     /** Transport really used. enum fwd_proto. */
     uint32_t proto;
-    /** Fwd_query.token. */
+    /** fwd_query.token. */
     uint64_t token;
     /** Wall clock, ns since 1970. */
     uint64_t start_ns;
@@ -511,7 +518,7 @@ struct fwd_span {
  *  Memory: the caller's, which sets struct_size.
  *  Since: 1.0. */
 struct fwd_pool_stats {
-    /** Sizeof(struct fwd_pool_stats) of the caller. */
+    /** sizeof(struct fwd_pool_stats) of the caller. */
     uint32_t struct_size;
     /** Connections idle in the pool now. Written by the other side. */
     uint32_t idle;
@@ -525,8 +532,8 @@ struct fwd_pool_stats {
     uint64_t misses;
     /** Closed because idle for longer than expire. Written by the other side. */
     uint64_t expired;
-    /** Closed because older than max_age or past the bounded life of a UDP socket. Written by the
-     *  other side. */
+    /** Closed because older than max_age or past the bounded life of a UDP socket. Written by
+     *  the other side. */
     uint64_t aged;
     /** Closed on return because max_idle_conns were idle already. Written by the other side. */
     uint64_t overflow;
@@ -538,11 +545,12 @@ struct fwd_pool_stats {
  *  Interface fwd.log/1.
  *  Since: 1.0. */
 struct fwd_log {
-    /** Sizeof of the side that fills the table: the host. */
+    /** Size of the table as the host has it. */
     uint32_t struct_size;
     /** 0. */
     uint32_t reserved;
-    /** First argument of every function. May be NULL. Must stay valid until destroy has returned. */
+    /** First argument of every function. May be NULL. Must stay valid until destroy has
+     *  returned. */
     void *arg;
 
     /** One line, lower case, no line end.
@@ -551,7 +559,7 @@ struct fwd_log {
      *  @param msg UTF-8, NUL-terminated.
      *  @param len Octets at msg without NUL.
      *  Thread: [any-thread], never blocks.
-     *  Memory: Msg borrowed until return.
+     *  Memory: msg borrowed until return.
      *  Since: 1.0. */
     void (*write)(void *arg, uint32_t level, const char *msg, uint32_t len);
 };
@@ -560,11 +568,12 @@ struct fwd_log {
  *  Interface fwd.clock/1.
  *  Since: 1.0. */
 struct fwd_clock {
-    /** Sizeof of the side that fills the table: the host. */
+    /** Size of the table as the host has it. */
     uint32_t struct_size;
     /** 0. */
     uint32_t reserved;
-    /** First argument of every function. May be NULL. Must stay valid until destroy has returned. */
+    /** First argument of every function. May be NULL. Must stay valid until destroy has
+     *  returned. */
     void *arg;
 
     /** Monotonic nanoseconds.
@@ -586,11 +595,12 @@ struct fwd_clock {
  *  Interface fwd.random/1.
  *  Since: 1.0. */
 struct fwd_random {
-    /** Sizeof of the side that fills the table: the host. */
+    /** Size of the table as the host has it. */
     uint32_t struct_size;
     /** 0. */
     uint32_t reserved;
-    /** First argument of every function. May be NULL. Must stay valid until destroy has returned. */
+    /** First argument of every function. May be NULL. Must stay valid until destroy has
+     *  returned. */
     void *arg;
 
     /** Fills buf; a negative return fails the exchange rather than use a guessable ID.
@@ -598,7 +608,7 @@ struct fwd_random {
      *  @param buf Where to.
      *  @param len Octets wanted.
      *  Thread: [any-thread], never blocks.
-     *  Memory: Buf is the caller's and written to.
+     *  Memory: buf is the caller's and written to.
      *  Since: 1.0. */
     int32_t (*fill)(void *arg, uint8_t *buf, uint32_t len);
 };
@@ -607,18 +617,19 @@ struct fwd_random {
  *  Interface fwd.tap/1.
  *  Since: 1.0. */
 struct fwd_tap {
-    /** Sizeof of the side that fills the table: the host. */
+    /** Size of the table as the host has it. */
     uint32_t struct_size;
     /** 0. */
     uint32_t reserved;
-    /** First argument of every function. May be NULL. Must stay valid until destroy has returned. */
+    /** First argument of every function. May be NULL. Must stay valid until destroy has
+     *  returned. */
     void *arg;
 
     /** One event.
      *  @param arg The service's arg.
      *  @param event The event.
      *  Thread: [any-thread], never blocks.
-     *  Memory: Event borrowed until return.
+     *  Memory: event borrowed until return.
      *  Since: 1.0. */
     void (*tap)(void *arg, const struct fwd_tap_event *event);
 };
@@ -627,18 +638,19 @@ struct fwd_tap {
  *  Interface fwd.trace/1.
  *  Since: 1.0. */
 struct fwd_trace {
-    /** Sizeof of the side that fills the table: the host. */
+    /** Size of the table as the host has it. */
     uint32_t struct_size;
     /** 0. */
     uint32_t reserved;
-    /** First argument of every function. May be NULL. Must stay valid until destroy has returned. */
+    /** First argument of every function. May be NULL. Must stay valid until destroy has
+     *  returned. */
     void *arg;
 
     /** One ended attempt.
      *  @param arg The service's arg.
      *  @param span The span.
      *  Thread: [any-thread], never blocks.
-     *  Memory: Span borrowed until return.
+     *  Memory: span borrowed until return.
      *  Since: 1.0. */
     void (*span)(void *arg, const struct fwd_span *span);
 };
@@ -647,18 +659,19 @@ struct fwd_trace {
  *  Interface fwd.thread/1.
  *  Since: 1.0. */
 struct fwd_thread {
-    /** Sizeof of the side that fills the table: the host. */
+    /** Size of the table as the host has it. */
     uint32_t struct_size;
     /** 0. */
     uint32_t reserved;
-    /** First argument of every function. May be NULL. Must stay valid until destroy has returned. */
+    /** First argument of every function. May be NULL. Must stay valid until destroy has
+     *  returned. */
     void *arg;
 
     /** First thing on a new I/O thread.
      *  @param arg The service's arg.
      *  @param name For example fwd-io-0.
      *  Thread: [io-thread], never blocks.
-     *  Memory: Name borrowed until return.
+     *  Memory: name borrowed until return.
      *  Since: 1.0. */
     void (*start)(void *arg, const char *name);
 
@@ -666,7 +679,7 @@ struct fwd_thread {
      *  @param arg The service's arg.
      *  @param name As at start.
      *  Thread: [io-thread], never blocks.
-     *  Memory: Name borrowed until return.
+     *  Memory: name borrowed until return.
      *  Since: 1.0. */
     void (*stop)(void *arg, const char *name);
 };
@@ -674,10 +687,10 @@ struct fwd_thread {
 /** What fwd_module_entry returns.
  *  Since: 1.0. */
 struct fwd_module {
-    /** Sizeof of the side that fills the table: the module. */
+    /** Size of the table as the module has it. */
     uint32_t struct_size;
-    /** Major << 16 | minor of the header that the module was built with; for people and logs, never
-     *  compared for acceptance. */
+    /** major << 16 | minor of the header that the module was built with; for people and logs,
+     *  never compared for acceptance. */
     uint32_t abi_version;
 
     /** The module's own document (JSON, NUL-terminated), valid for ever; the same octets are
@@ -697,33 +710,33 @@ struct fwd_module {
     /** A table by id, valid for ever, or NULL.
      *  @param id For example fwd.forward/1.
      *  Thread: [any-thread], never blocks.
-     *  Memory: Id borrowed until return.
+     *  Memory: id borrowed until return.
      *  Since: 1.0. */
     const void *(*get_interface)(const char *id);
 };
 
-/** Instances: create, start, serve, stop, destroy. States: created, started, draining, stopped; a
- *  call in the wrong state returns FWD_ERR_STATE.
+/** Instances: create, start, serve, stop, destroy. States: created, started, draining, stopped;
+ *      a call in the wrong state returns FWD_ERR_STATE.
  *  Interface fwd.forward/1.
  *  Since: 1.0. */
 struct fwd_forward {
-    /** Sizeof of the side that fills the table: the module. */
+    /** Size of the table as the module has it. */
     uint32_t struct_size;
     /** 0. */
     uint32_t reserved;
 
-    /** Translates the forward directives of a server block into the JSON configuration, every option
-     *  present with its default.
+    /** Translates the forward directives of a server block into the JSON configuration, every
+     *  option present with its default.
      *  @param directive Tokens or text.
      *  @param sink Takes the JSON.
      *  @param sink_arg First argument of sink. May be NULL.
      *  @param error The error in CoreDNS's words. May be NULL.
      *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_SYNTAX, FWD_ERR_CONFIG, FWD_ERR_NOMEM.
      *  Thread: [any-thread], blocks: reads resolv.conf and TLS files named in the directives.
-     *  Memory: Directive borrowed until return; error is the caller's and written to.
+     *  Memory: directive borrowed until return; error is the caller's and written to.
      *  Since: 1.0. */
-    int32_t (*corefile_to_json)(const struct fwd_directive *directive, fwd_sink_fn sink, void
-                                *sink_arg, struct fwd_error *error);
+    int32_t (*corefile_to_json)(const struct fwd_directive *directive, fwd_sink_fn sink,
+                                void *sink_arg, struct fwd_error *error);
 
     /** Validates a JSON configuration without opening anything on the network.
      *  @param config UTF-8 JSON.
@@ -731,7 +744,7 @@ struct fwd_forward {
      *  @param error Text and JSON pointer. May be NULL.
      *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_CONFIG, FWD_ERR_UNSUPPORTED, FWD_ERR_NOMEM.
      *  Thread: [any-thread], blocks: reads TLS files.
-     *  Memory: Config borrowed until return; error is the caller's and written to.
+     *  Memory: config borrowed until return; error is the caller's and written to.
      *  Since: 1.0. */
     int32_t (*check)(const char *config, uint64_t len, struct fwd_error *error);
 
@@ -744,44 +757,46 @@ struct fwd_forward {
      *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_ABI, FWD_ERR_CONFIG, FWD_ERR_UNSUPPORTED,
      *      FWD_ERR_NOMEM, FWD_ERR_SYSTEM.
      *  Thread: [control-thread], blocks: reads TLS files.
-     *  Memory: Host borrowed until return; config borrowed until return; ret_instance is the
-     *  caller's and written to; error is the caller's and written to.
+     *  Memory: host borrowed until return; config borrowed until return; ret_instance is the
+     *      caller's and written to; error is the caller's and written to.
      *  Since: 1.0. */
-    int32_t (*create)(const struct fwd_host *host, const char *config, uint64_t len, struct
-                      fwd_instance **ret_instance, struct fwd_error *error);
+    int32_t (*create)(const struct fwd_host *host, const char *config, uint64_t len,
+                      struct fwd_instance **ret_instance, struct fwd_error *error);
 
-    /** Starts the I/O threads if they do not run yet (instances share them) and opens the intake.
+    /** Starts the I/O threads if they do not run yet (instances share them) and opens the
+     *  intake.
      *  @param instance The instance.
      *  @param error Text. May be NULL.
      *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_STATE, FWD_ERR_SYSTEM, FWD_ERR_NOMEM.
      *  Thread: [control-thread], never blocks.
-     *  Memory: Error is the caller's and written to.
+     *  Memory: error is the caller's and written to.
      *  Since: 1.0. */
     int32_t (*start)(struct fwd_instance *instance, struct fwd_error *error);
 
-    /** 1 when a stanza matches the name (cases 41, 42), 0 when serve would answer FWD_VERDICT_NEXT.
+    /** 1 when a stanza matches the name (cases 41, 42), 0 when serve would answer
+     *  FWD_VERDICT_NEXT.
      *  @param instance The instance.
      *  @param qname Uncompressed name in wire form.
      *  @param len Octets at qname.
      *  @return 0 or above, or FWD_ERR_ARG.
      *  Thread: [any-thread], never blocks.
-     *  Memory: Qname borrowed until return.
+     *  Memory: qname borrowed until return.
      *  Since: 1.0. */
     int32_t (*match)(struct fwd_instance *instance, const uint8_t *qname, uint32_t len);
 
-    /** Takes a batch of queries and sends each on the calling thread. Writes a verdict into every
-     *  query; an error return means that none was taken.
+    /** Takes a batch of queries and sends each on the calling thread. Writes a verdict into
+     *  every query; an error return means that none was taken.
      *  @param instance A started instance.
      *  @param queries The batch; stride is struct_size of the first.
      *  @param count Queries in the batch.
      *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_ABI, FWD_ERR_STATE.
      *  Thread: [any-thread], never blocks.
-     *  Memory: Queries borrowed until return and written to.
+     *  Memory: queries borrowed until return and written to.
      *  Since: 1.0. */
     int32_t (*serve)(struct fwd_instance *instance, struct fwd_query *queries, uint32_t count);
 
-    /** Ends a query early. Its completion still comes, once: FWD_KIND_CANCELED unless it had ended
-     *  already.
+    /** Ends a query early. Its completion still comes, once: FWD_KIND_CANCELED unless it had
+     *  ended already.
      *  @param instance The instance.
      *  @param handle fwd_query.handle.
      *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_NOTFOUND.
@@ -795,8 +810,8 @@ struct fwd_forward {
      *  @param instance A started instance.
      *  @param drain_ns How long to wait, nanoseconds; 0 cancels at once.
      *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_STATE.
-     *  Thread: [control-thread], blocks: for drain_ns at most, and until done has returned for the
-     *  last completion.
+     *  Thread: [control-thread], blocks: for drain_ns at most, and until done has returned for
+     *      the last completion.
      *  Memory: Nothing changes hands.
      *  Since: 1.0. */
     int32_t (*stop)(struct fwd_instance *instance, uint64_t drain_ns);
@@ -818,8 +833,8 @@ struct fwd_forward {
      *  Since: 1.0. */
     int32_t (*info)(struct fwd_instance *instance, fwd_sink_fn sink, void *sink_arg);
 
-    /** All series of the process, whatever the instance: totals survive instances. instance may be
-     *  NULL.
+    /** All series of the process, whatever the instance: totals survive instances. instance may
+     *  be NULL.
      *  @param instance Not used; for symmetry. May be NULL.
      *  @param format Form wanted.
      *  @param sink Takes the document.
@@ -828,8 +843,8 @@ struct fwd_forward {
      *  Thread: [any-thread], never blocks.
      *  Memory: Nothing changes hands.
      *  Since: 1.0. */
-    int32_t (*metrics)(struct fwd_instance *instance, uint32_t format, fwd_sink_fn sink, void
-                       *sink_arg);
+    int32_t (*metrics)(struct fwd_instance *instance, uint32_t format, fwd_sink_fn sink,
+                       void *sink_arg);
 
     /** With io_threads 0 the descriptor that becomes readable when run has something to do
      *  (time-outs too). Owned by the module. FWD_ERR_STATE with I/O threads or before start.
@@ -854,7 +869,7 @@ struct fwd_forward {
  *  Interface fwd.proxy/1.
  *  Since: 1.0. */
 struct fwd_proxies {
-    /** Sizeof of the side that fills the table: the module. */
+    /** Size of the table as the module has it. */
     uint32_t struct_size;
     /** 0. */
     uint32_t reserved;
@@ -909,7 +924,7 @@ struct fwd_proxies {
      *  @param options FWD_EXCHANGE_* bits.
      *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_ABI, FWD_ERR_STATE.
      *  Thread: [any-thread], never blocks.
-     *  Memory: Query borrowed until return and written to.
+     *  Memory: query borrowed until return and written to.
      *  Since: 1.0. */
     int32_t (*exchange)(struct fwd_proxy *proxy, struct fwd_query *query, uint32_t options);
 
@@ -919,7 +934,7 @@ struct fwd_proxies {
      *  @param stats Filled.
      *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_ABI.
      *  Thread: [any-thread], never blocks.
-     *  Memory: Stats is the caller's and written to.
+     *  Memory: stats is the caller's and written to.
      *  Since: 1.0. */
     int32_t (*pool_stats)(struct fwd_proxy *proxy, uint32_t proto, struct fwd_pool_stats *stats);
 };
@@ -928,7 +943,7 @@ struct fwd_proxies {
  *  Interface fwd.corefile/1.
  *  Since: 1.0. */
 struct fwd_corefile {
-    /** Sizeof of the side that fills the table: the module. */
+    /** Size of the table as the module has it. */
     uint32_t struct_size;
     /** 0. */
     uint32_t reserved;
@@ -943,11 +958,11 @@ struct fwd_corefile {
      *  @param error The error in CoreDNS's words, with file and line. May be NULL.
      *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_SYNTAX, FWD_ERR_NOMEM.
      *  Thread: [any-thread], blocks: reads imported files.
-     *  Memory: Text borrowed until return; file borrowed until return; error is the caller's and
-     *  written to.
+     *  Memory: text borrowed until return; file borrowed until return; error is the caller's and
+     *      written to.
      *  Since: 1.0. */
-    int32_t (*parse)(const char *text, uint64_t len, const char *file, fwd_sink_fn sink, void
-                     *sink_arg, struct fwd_error *error);
+    int32_t (*parse)(const char *text, uint64_t len, const char *file, fwd_sink_fn sink,
+                     void *sink_arg, struct fwd_error *error);
 };
 
 /** The one exported symbol. Pure; NULL when this major is not implemented.
