@@ -1,0 +1,96 @@
+/* The configuration of an instance, as it came across the ABI in JSON.
+ *
+ *   {"io_threads": 2, "forward": [STANZA, ...]}
+ *
+ * A STANZA holds every option under its Corefile name (options.h lists them); absent ones get CoreDNS's default. stanza.c makes
+ * this JSON from a Corefile, config.c reads it.
+ *
+ * Threads: none of its own; a struct config is immutable once parsed. Ownership: config_destroy frees everything.
+ */
+#pragma once
+
+#include <forward/abi.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/** A domain name. wire is uncompressed, lower case, ends with the root label. */
+struct config_name {
+    char *text;     /**< "example.org." */
+    uint8_t *wire;
+    uint32_t wire_len;
+};
+
+/** One upstream after expansion of files (case 18), default ports (21) and removal of duplicates (20). */
+struct config_to {
+    char *text;            /**< "127.0.0.1:53", spelled as CoreDNS's metrics label `to` has it */
+    struct fwd_addr addr;  /**< family 0 when text is a host name (needs resolving) */
+    uint32_t proto;        /**< FWD_PROTO_UDP for dns, FWD_PROTO_TLS, FWD_PROTO_HTTPS */
+    char *tls_servername;  /**< "" when none */
+};
+
+enum config_policy { POLICY_RANDOM, POLICY_ROUND_ROBIN, POLICY_SEQUENTIAL };
+
+/** Set of RCODEs in the order given; bit n of mask is RCODE n (all named ones are below 32). */
+struct config_rcodes {
+    uint32_t mask;
+    uint16_t *list;
+    uint32_t count;
+};
+
+struct config_stanza {
+    struct config_name from;
+    struct config_name *except;
+    uint32_t except_count;
+    struct config_to *to;
+    uint32_t to_count;
+
+    bool force_tcp;
+    bool prefer_udp;
+    bool next_on_nodata;
+    bool failfast; /**< failfast_all_unhealthy_upstreams */
+    bool doh_get;  /**< doh_method GET */
+    enum config_policy policy;
+
+    uint64_t expire_ns;
+    uint64_t max_age_ns; /**< 0 none */
+    uint64_t read_timeout_ns;
+    uint64_t health_interval_ns;
+    bool health_no_rec;
+    struct config_name health_domain;
+
+    uint64_t max_idle_conns; /**< 0 unlimited */
+    uint64_t max_concurrent; /**< 0 off */
+    uint32_t max_fails;      /**< 0 never down, never probed */
+    uint32_t max_connect_attempts;
+    bool has_max_connect_attempts; /**< absent means 2 x upstreams, 0 means unlimited (case 31, 45) */
+    uint32_t port_budget; /**< fresh UDP source ports per upstream and second; ours, default 1000, 0 = CoreDNS's pooling */
+
+    struct config_rcodes next;
+    struct config_rcodes failover;
+
+    bool has_source_address;
+    struct fwd_addr source_address;
+
+    bool has_tls; /**< a tls line was given (perhaps without files) */
+    char *tls_ca, *tls_cert, *tls_key; /**< NULL when not given */
+    char *tls_servername;              /**< "" when none */
+    char **resolver;                   /**< "IP:port" each */
+    uint32_t resolver_count;
+};
+
+struct config {
+    uint32_t io_threads; /**< 0 = host-driven; default min(2, cores) */
+    struct config_stanza *stanzas;
+    size_t stanza_count;
+};
+
+/** Parses and validates JSON. On error nothing is returned and *error has text and JSON pointer.
+ *  @return FWD_OK, FWD_ERR_CONFIG, FWD_ERR_NOMEM */
+int config_parse(const char *json, size_t len, struct config **ret, struct fwd_error *error);
+
+/** The effective configuration as JSON (new reference), every option present; NULL when out of memory. */
+json_t *config_to_json(const struct config *config);
+
+void config_destroy(struct config *config);

@@ -1,0 +1,21 @@
+/* UTF-8 as Go's runes see it: any octet that is no part of a valid sequence is one invalid rune of width 1.
+ *
+ * Threads: any. Ownership: results of utf8_clean are the caller's to free. Standards: RFC 3629.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define UTF8_INVALID UINT32_MAX
+#define UTF8_REPLACEMENT "\xef\xbf\xbd" /**< U+FFFD */
+
+/** Decodes the first rune of text (len > 0). @return its width; *ret is the rune or UTF8_INVALID */
+size_t utf8_decode(const char *text, size_t len, uint32_t *ret);
+
+/** unicode.IsSpace. */
+bool utf8_space(uint32_t rune);
+
+/** A copy of text with U+FFFD for every invalid octet: what fits into JSON. @return NULL when out of memory */
+char *utf8_clean(const char *text, size_t len);
