@@ -32,7 +32,7 @@ static const struct {
 
 /* Options of the instance rather than of a stanza; no Corefile spelling. */
 static const struct option_def instance_defs[] = {
-    {"io_threads", "integer", "null", "0 to 64; null is the lesser of 2 and the number of cores", NULL,
+    {"io_threads", "integer", "null", "0 to 256; absent: the lesser of 2 and the number of cores", NULL,
      "I/O threads of the process; 0 lets the host drive the module with poll_fd and run.", "fwd"},
     {"forward", "array", "[]", "objects, one for each forward directive in file order", NULL,
      "The stanzas, each with the options of config.stanza.", "CoreDNS"},

@@ -13,13 +13,18 @@ ORDERED = ("fields", "functions", "args")
 CLOSED = ("args",)
 
 
+def nested(entry, key):
+    """The named objects under a key; nothing when it holds plain names, as the errors of a function do."""
+    value = entry.get(key)
+    return [child for child in value if isinstance(child, dict)] if isinstance(value, list) else []
+
+
 def item(where, old, new, faults):
     for key in KEPT:
-        if old.get(key) != new.get(key):
+        if old.get(key) != new.get(key) and not nested(old, key) + nested(new, key):
             faults.append(f"{where}: {key} changed from {old.get(key)} to {new.get(key)}")
     for key in LISTS:
-        if key in old:
-            items(f"{where}/{key}" if where else key, key, old[key], new.get(key, []), faults)
+        items(f"{where}/{key}" if where else key, key, nested(old, key), nested(new, key), faults)
 
 
 def items(where, kind, old, new, faults):
@@ -62,8 +67,8 @@ def compare(frozen, current):
 def added(where, old, new, last, faults):
     """What is new since the frozen copy must say so: its since is above the frozen version."""
     for key in LISTS:
-        known = {entry["name"]: entry for entry in old.get(key, [])}
-        for entry in new.get(key, []):
+        known = {entry["name"]: entry for entry in nested(old, key)}
+        for entry in nested(new, key):
             place = f"{where}{key}/{entry['name']}"
             if entry["name"] in known:
                 added(place + "/", known[entry["name"]], entry, last, faults)

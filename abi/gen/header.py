@@ -101,8 +101,7 @@ def parameters(function, indent):
 
 def prototype(function, name, indent=0):
     """'int32_t (*name)(args);' over as many lines as it needs; name is already decorated."""
-    head = " " * indent + declare(function["returns"], name) if function["returns"] != "void" \
-        else " " * indent + f"void {name}"
+    head = " " * indent + declare(function["returns"], name)
     lines = parameters(function, len(head) + 2)
     return head + "(" + ("\n" + " " * (len(head) + 1)).join(lines) + ");"
 
@@ -173,7 +172,12 @@ extern "C" {{
 
 /** Initialiser: all zero but struct_size. struct fwd_query query = FWD_INIT(struct fwd_query); */
 #ifdef __cplusplus
-#define FWD_INIT(type) {{sizeof(type)}}
+#define FWD_INIT(type)                                                                             \\
+    [] {{                                                                                           \\
+        type object = {{}};                                                                         \\
+        object.struct_size = (uint32_t)sizeof(type);                                               \\
+        return object;                                                                             \\
+    }}()
 #else
 #define FWD_INIT(type) {{.struct_size = sizeof(type)}}
 #endif

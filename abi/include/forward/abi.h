@@ -45,7 +45,12 @@ extern "C" {
 
 /** Initialiser: all zero but struct_size. struct fwd_query query = FWD_INIT(struct fwd_query); */
 #ifdef __cplusplus
-#define FWD_INIT(type) {sizeof(type)}
+#define FWD_INIT(type)                                                                             \
+    [] {                                                                                           \
+        type object = {};                                                                         \
+        object.struct_size = (uint32_t)sizeof(type);                                               \
+        return object;                                                                             \
+    }()
 #else
 #define FWD_INIT(type) {.struct_size = sizeof(type)}
 #endif
