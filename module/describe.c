@@ -1,8 +1,11 @@
-/* Builds the module's own document from the tables that the code itself runs on: options, metrics, errors.
+/* Builds the module's own document from the tables that the code itself runs on: options,
+ * metrics, errors.
  *
- * Happy path: the first call builds a JSON tree, prints it and keeps the text; later calls return the same text. Key order is
- * the order of insertion and nothing depends on the machine, so that the build can print the same octets into forward.json.
- * Failure: out of memory leaves a constant document with name and version only, for the life of the process.
+ * Happy path: the first call builds a JSON tree, prints it and keeps the text; later calls return
+ * the same text. Key order is the order of insertion and nothing depends on the machine, so that
+ * the build can print the same octets into forward.json.
+ * Failure: out of memory leaves a constant document with name and version only, for the life of
+ * the process.
  */
 #include "describe.h"
 
@@ -15,7 +18,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define HEAD "\"describe_format\": \"1.0\", \"module\": {\"name\": \"forward\", \"version\": \"" FORWARD_VERSION "\"}"
+#define HEAD                                                                                       \
+    "\"describe_format\": \"1.0\", \"module\": {\"name\": \"forward\", \"version\": "              \
+    "\"" FORWARD_VERSION "\"}"
 
 static const char *text = "{" HEAD "}\n";
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -32,13 +37,15 @@ static const struct {
 
 /* Options of the instance rather than of a stanza; no Corefile spelling. */
 static const struct option_def instance_defs[] = {
-    {"io_threads", "integer", "null", "0 to 256; absent: the lesser of 2 and the number of cores", NULL,
-     "I/O threads of the process; 0 lets the host drive the module with poll_fd and run.", "fwd"},
+    {"io_threads", "integer", "null", "0 to 256; absent: the lesser of 2 and the number of cores",
+     NULL, "I/O threads of the process; 0 lets the host drive the module with poll_fd and run.",
+     "fwd"},
     {"forward", "array", "[]", "objects, one for each forward directive in file order", NULL,
      "The stanzas, each with the options of config.stanza.", "CoreDNS"},
 };
 
-/* Appends item to array and returns 0; takes item in any case, so that calls can be chained without cleanup. */
+/* Appends item to array and returns 0; takes item in any case, so that calls can be chained without
+ * cleanup. */
 static int append(json_t *array, json_t *item)
 {
     return item == NULL ? -1 : json_array_append_new(array, item);
@@ -52,9 +59,9 @@ static json_t *option_json(const struct option_def *def)
     if (value == NULL) {
         value = json_string(def->def);
     }
-    return json_pack("{s:s, s:s, s:o, s:s?, s:s?, s:s?, s:s?}", "name", def->name, "type", def->type,
-                     "default", value, "range", def->range, "corefile", def->corefile, "help",
-                     def->help, "origin", def->origin);
+    return json_pack("{s:s, s:s, s:o, s:s?, s:s?, s:s?, s:s?}", "name", def->name, "type",
+                     def->type, "default", value, "range", def->range, "corefile", def->corefile,
+                     "help", def->help, "origin", def->origin);
 }
 
 static json_t *options_json(const struct option_def *defs, size_t count)
@@ -114,18 +121,20 @@ static json_t *metrics_json(void)
 
 static json_t *document(void)
 {
-    json_t *config = json_pack(
-        "{s:o, s:o}", "instance",
-        options_json(instance_defs, sizeof(instance_defs) / sizeof(instance_defs[0])), "stanza",
-        options_json(option_defs, option_defs_count));
-    json_t *abi = json_pack("{s:i, s:i, s:[s, s, s]}", "major", FWD_ABI_MAJOR, "minor", FWD_ABI_MINOR,
-                            "interfaces", FWD_FORWARD_ID, FWD_PROXIES_ID, FWD_COREFILE_ID);
-    json_t *services = json_pack("{s:[], s:[s, s, s, s, s, s]}", "required", "optional", FWD_LOG_ID,
-                                 FWD_CLOCK_ID, FWD_RANDOM_ID, FWD_TAP_ID, FWD_TRACE_ID, FWD_THREAD_ID);
+    json_t *config =
+        json_pack("{s:o, s:o}", "instance",
+                  options_json(instance_defs, sizeof(instance_defs) / sizeof(instance_defs[0])),
+                  "stanza", options_json(option_defs, option_defs_count));
+    json_t *abi =
+        json_pack("{s:i, s:i, s:[s, s, s]}", "major", FWD_ABI_MAJOR, "minor", FWD_ABI_MINOR,
+                  "interfaces", FWD_FORWARD_ID, FWD_PROXIES_ID, FWD_COREFILE_ID);
+    json_t *services =
+        json_pack("{s:[], s:[s, s, s, s, s, s]}", "required", "optional", FWD_LOG_ID, FWD_CLOCK_ID,
+                  FWD_RANDOM_ID, FWD_TAP_ID, FWD_TRACE_ID, FWD_THREAD_ID);
 
     return json_pack("{s:s, s:{s:s, s:s, s:s, s:s}, s:o, s:o, s:o, s:o, s:o, s:{s:i, s:i}}",
-                     "describe_format", "1.0", "module", "name", "forward", "version", FORWARD_VERSION,
-                     "license", "Apache-2.0", "summary",
+                     "describe_format", "1.0", "module", "name", "forward", "version",
+                     FORWARD_VERSION, "license", "Apache-2.0", "summary",
                      "CoreDNS's forward plugin for any resolver process", "abi", abi, "services",
                      services, "config", config, "errors", errors_json(), "metrics", metrics_json(),
                      "limits", "max_upstreams", FWD_MAX_UPSTREAMS, "max_wire", FWD_MAX_WIRE);

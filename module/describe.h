@@ -1,7 +1,8 @@
 /* The module's own document: what describe() returns and what is installed as forward.json.
  *
- * Threads: any. Ownership: the text belongs to the module and stays valid for ever. Limits: made once, at the first call.
- * Standards: JSON (RFC 8259); the config section lists options, it is not JSON Schema.
+ * Threads: any. Ownership: the text belongs to the module and stays valid for ever. Limits: made
+ * once, at the first call. Standards: JSON (RFC 8259); the config section lists options, it is not
+ * JSON Schema.
  */
 #pragma once
 

@@ -1,4 +1,5 @@
-/* Prints the module's own document: the build makes forward.json with it, from the very code that describe() runs.
+/* Prints the module's own document: the build makes forward.json with it, from the very code that
+ * describe() runs.
  * Failure: exit 1 when the text cannot be written.
  */
 #include "describe.h"

@@ -1,5 +1,6 @@
-/* Compiled on its own in every dialect that the header promises, with all warnings as errors: it needs no other header, and its
- * macros work in C and C++. Only compiled, never run. */
+/* Compiled on its own in every dialect that the header promises, with all warnings as errors: it
+ * needs no other header, and its macros work in C and C++. Only compiled, never run.
+ */
 #include <forward/abi.h>
 
 uint32_t header_use(const struct fwd_module *module);

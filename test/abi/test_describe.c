@@ -1,8 +1,9 @@
-/* The module's own document: the same octets from describe() as in forward.json, valid JSON, complete, and still a document when
- * memory runs out while it is made.
+/* The module's own document: the same octets from describe() as in forward.json, valid JSON,
+ * complete, and still a document when memory runs out while it is made.
  *
- * FWD_MODULE and FWD_MANIFEST name forward.so and forward.json. The out-of-memory test calls describe_text() of the archive, whose
- * allocations it can fail; each attempt is a process of its own because the text is made only once in each.
+ * FWD_MODULE and FWD_MANIFEST name forward.so and forward.json. The out-of-memory test calls
+ * describe_text() of the archive, whose allocations it can fail; each attempt is a process of its
+ * own because the text is made only once in each.
  */
 #include "describe.h"
 
@@ -51,7 +52,8 @@ static void check_entries(const json_t *array, const char *const *keys)
     json_t *entry;
 
     ck_assert_uint_gt(json_array_size(array), 0);
-    json_array_foreach (array, index, entry) {
+    json_array_foreach(array, index, entry)
+    {
         for (const char *const *key = keys; *key != NULL; key++) {
             ck_assert_msg(json_is_string(json_object_get(entry, *key)), "entry %zu has no %s",
                           index, *key);
@@ -61,7 +63,8 @@ static void check_entries(const json_t *array, const char *const *keys)
 
 START_TEST(complete)
 {
-    static const char *const option[] = {"name", "type", "range", "corefile", "help", "origin", NULL};
+    static const char *const option[] = {"name", "type",   "range", "corefile",
+                                         "help", "origin", NULL};
     static const char *const metric[] = {"name", "type", "help", NULL};
     static const char *const error[] = {"name", "text", NULL};
     const struct fwd_module *module = load_module();
@@ -77,14 +80,15 @@ START_TEST(complete)
     check_entries(errors, error);
     ck_assert_int_eq(json_integer_value(json_object_get(abi, "major")), FWD_ABI_MAJOR);
     ck_assert_int_eq(json_integer_value(json_object_get(abi, "minor")), FWD_ABI_MINOR);
-    json_array_foreach (json_object_get(abi, "interfaces"), index, entry) {
+    json_array_foreach(json_object_get(abi, "interfaces"), index, entry)
+    {
         ck_assert_ptr_nonnull(module->get_interface(json_string_value(entry)));
     }
     ck_assert_uint_eq(index, 3);
-    json_array_foreach (errors, index, entry) {
+    json_array_foreach(errors, index, entry)
+    {
         int code = (int)json_integer_value(json_object_get(entry, "code"));
-        ck_assert_str_eq(module->strerror(code),
-                         json_string_value(json_object_get(entry, "text")));
+        ck_assert_str_eq(module->strerror(code), json_string_value(json_object_get(entry, "text")));
     }
     ck_assert_ptr_nonnull(module->strerror(-12345));
     json_decref(root);
@@ -98,7 +102,8 @@ static void *failing_malloc(size_t size)
     return allocations_left-- > 0 ? malloc(size) : NULL;
 }
 
-/* In a child: makes the document with so many allocations. @return its exit status: 0 whole, 1 minimal, 2 broken */
+/* In a child: makes the document with so many allocations. @return its exit status: 0 whole, 1
+ * minimal, 2 broken */
 static int describe_with(long allocations)
 {
     int status;

@@ -1,10 +1,13 @@
-/* A host built against the header of another minor: HOST_HEADER is an older one (the last fields of some structs do not exist yet),
- * a newer one (structs and tables have grown; HOST_NEWER is defined), or the current one for comparison.
+/* A host built against the header of another minor: HOST_HEADER is an older one (the last fields
+ * of some structs do not exist yet), a newer one (structs and tables have grown; HOST_NEWER is
+ * defined), or the current one for comparison.
  *
- * Every struct that crosses is allocated to its exact size, so that the address sanitizer catches the module reaching past it; a
- * newer host fills its grown tails with a pattern that the module must neither read nor write.
+ * Every struct that crosses is allocated to its exact size, so that the address sanitizer catches
+ * the module reaching past it; a newer host fills its grown tails with a pattern that the module
+ * must neither read nor write.
  *
- * Happy path: each test loads the module, makes an instance with an upstream of its own, and ends it.
+ * Happy path: each test loads the module, makes an instance with an upstream of its own, and ends
+ * it.
  * Failure: a failed ck_assert names the field; the path of the module comes in FWD_MODULE.
  */
 #include HOST_HEADER
@@ -28,7 +31,8 @@
 
 #ifdef HOST_NEWER
 #define SET_LATER(object) ((object)->later = PATTERN)
-#define CHECK_LATER(object) ck_assert_msg((object)->later == PATTERN, "the module wrote past ABI 1.0")
+#define CHECK_LATER(object)                                                                        \
+    ck_assert_msg((object)->later == PATTERN, "the module wrote past ABI 1.0")
 #else
 #define SET_LATER(object) ((void)(object))
 #define CHECK_LATER(object) ((void)(object))
@@ -150,9 +154,10 @@ static void setup(struct minor *minor, bool threaded)
     minor->proxies = module->get_interface(FWD_PROXIES_ID);
     ck_assert_ptr_nonnull(minor->forward);
     ck_assert_ptr_nonnull(minor->proxies);
-    (void)snprintf(config, sizeof(config),
-                   "{\"io_threads\": %d, \"forward\": [{\"from\": \".\", \"to\": [{\"addr\": \"%s\"}]}]}",
-                   threaded ? 1 : 0, upstream_addr(minor->upstream));
+    (void)snprintf(
+        config, sizeof(config),
+        "{\"io_threads\": %d, \"forward\": [{\"from\": \".\", \"to\": [{\"addr\": \"%s\"}]}]}",
+        threaded ? 1 : 0, upstream_addr(minor->upstream));
 
     host = host_new(minor);
     ck_assert_int_eq(create(minor, host, config, NULL), FWD_OK);
@@ -214,8 +219,8 @@ static struct fwd_query *batch_new(uint8_t wires[BATCH][MESSAGE_SMALL])
         batch[i].struct_size = sizeof(*batch);
         batch[i].token = i;
         batch[i].wire = wires[i];
-        batch[i].wire_len = (uint32_t)message_query(wires[i], MESSAGE_SMALL, (uint16_t)(100 + i),
-                                                    names[i], TYPE_A);
+        batch[i].wire_len =
+            (uint32_t)message_query(wires[i], MESSAGE_SMALL, (uint16_t)(100 + i), names[i], TYPE_A);
         SET_LATER(&batch[i]);
     }
     return batch;
@@ -248,7 +253,8 @@ START_TEST(batch)
 }
 END_TEST
 
-/* A query that is refused at once has its verdict, and its text only where the caller has room for one. */
+/* A query that is refused at once has its verdict, and its text only where the caller has room for
+ * one. */
 START_TEST(verdict)
 {
     struct minor minor;
@@ -337,9 +343,9 @@ START_TEST(pool_stats)
     stats->struct_size = sizeof(*stats);
     SET_LATER(stats);
     ck_assert_uint_eq(minor.proxies->count(minor.instance), 1);
-    ck_assert_int_eq(minor.proxies->pool_stats(minor.proxies->at(minor.instance, 0), FWD_PROTO_UDP,
-                                               stats),
-                     FWD_OK);
+    ck_assert_int_eq(
+        minor.proxies->pool_stats(minor.proxies->at(minor.instance, 0), FWD_PROTO_UDP, stats),
+        FWD_OK);
     ck_assert_uint_eq(stats->hits, 0);
     CHECK_LATER(stats);
     free(stats);
@@ -363,9 +369,9 @@ START_TEST(too_small)
     queries->struct_size = 0;
     ck_assert_int_eq(minor.forward->serve(minor.instance, queries, BATCH), FWD_ERR_ABI);
     ck_assert_uint_eq(queries->verdict, FWD_VERDICT_NONE);
-    ck_assert_int_eq(minor.proxies->pool_stats(minor.proxies->at(minor.instance, 0), FWD_PROTO_UDP,
-                                               &stats),
-                     FWD_ERR_ABI);
+    ck_assert_int_eq(
+        minor.proxies->pool_stats(minor.proxies->at(minor.instance, 0), FWD_PROTO_UDP, &stats),
+        FWD_ERR_ABI);
 
     other.forward = minor.forward;
     host = host_new(&other);

@@ -47,12 +47,15 @@ extern "C" {
 #ifdef __cplusplus
 #define FWD_INIT(type)                                                                             \
     [] {                                                                                           \
-        type object = {};                                                                         \
+        type object = {};                                                                          \
         object.struct_size = (uint32_t)sizeof(type);                                               \
         return object;                                                                             \
     }()
 #else
-#define FWD_INIT(type) {.struct_size = sizeof(type)}
+#define FWD_INIT(type)                                                                             \
+    {                                                                                              \
+        .struct_size = sizeof(type)                                                                \
+    }
 #endif
 
 /** Marks the one exported symbol. */
