@@ -5,8 +5,8 @@ import model
 # What must not change of an item, beyond its presence and place. Sentences (brief, rules) may be made better.
 KEPT = ("value", "type", "offset", "since", "id", "sized", "filled_by", "minimum", "owner", "life", "dir", "nullable",
         "enum", "thread", "returns", "blocks", "errors", "unknown")
-LISTS = ("constants", "enums", "errors", "handles", "structs", "callbacks", "services", "tables", "values", "fields",
-         "functions", "args")
+LISTS = ("constants", "enums", "errors", "handles", "structs", "callbacks", "services", "tables", "documents",
+         "values", "fields", "functions", "args")
 # Lists whose order is the order in memory or on the stack: new items may only follow the old ones.
 ORDERED = ("fields", "functions", "args")
 # Lists that may not even grow: a function with one more argument is another function.

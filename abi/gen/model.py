@@ -236,7 +236,7 @@ class Checker:
 def check(doc):
     """Everything wrong with the document, as a list of texts."""
     missing = [key for key in ("abi", "major", "minor", "rules", "thread_tags", "constants", "enums", "errors", "handles",
-                               "structs", "callbacks", "services", "tables", "entry") if key not in doc]
+                               "structs", "callbacks", "services", "tables", "documents", "entry") if key not in doc]
     if missing:
         return [f"/: missing {', '.join(missing)}"]
     checker = Checker(doc)
@@ -252,6 +252,8 @@ def check(doc):
             checker.say(f"enums/{enum.get('name')}", "missing unknown (what a reader does with a value it does not know)")
     for handle in doc["handles"]:
         checker.item(f"handles/{handle.get('name')}", handle)
+    for document in doc["documents"]:
+        checker.item(f"documents/{document.get('name')}", document)
     for callback in doc["callbacks"]:
         checker.function(f"callbacks/{callback.get('name')}", callback)
     checker.function("entry", doc["entry"])

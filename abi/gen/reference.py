@@ -1,5 +1,7 @@
 """The reference page: the same contract as the header, to be read by people."""
 
+import json
+
 import header
 import model
 
@@ -63,6 +65,13 @@ def interface_text(doc, struct):
                                 for function in struct["functions"]])
 
 
+def document_text(document):
+    """A JSON document that crosses: what it holds, an example."""
+    uses = ", ".join(f"`{name}`" for name in document["of"])
+    example = json.dumps(document["example"], indent=2)
+    return f"## {document['name']}\n\n{document['brief']} Used by {uses}. Since {document['since']}.\n\n```json\n{example}\n```"
+
+
 def page(doc):
     """The whole page."""
     parts = [f"# ABI {doc['major']}.{doc['minor']} reference",
@@ -71,12 +80,15 @@ def page(doc):
              "## Threads", table(["Tag", "Meaning"], [[f"`{tag}`", text] for tag, text in doc["thread_tags"].items()]),
              "## Entry", function_text(doc["entry"], doc["entry"]["name"], 3)]
     parts += [interface_text(doc, struct) for struct in doc["tables"]]
-    parts += ["# Host services", "All optional; the module asks for each by id through `fwd_host.get_service`, once, in `create`."]
+    parts += ["# Host services",
+              "All optional; the module asks for each by id through `fwd_host.get_service`, once, in `create`."]
     parts += [interface_text(doc, struct) for struct in doc["services"]]
     parts.append("# Callbacks")
     parts += [function_text(callback, f"(*{callback['name']})", 2) for callback in doc["callbacks"]]
     parts.append("# Structs")
     parts += [struct_text(doc, struct, 2) for struct in doc["structs"]]
+    parts.append("# JSON documents")
+    parts += [document_text(document) for document in doc["documents"]]
     parts += ["# Handles", table(["Handle", ""], [[f"`struct {x['name']}`", x["brief"]] for x in doc["handles"]])]
     parts += ["# Numbers", table(["Constant", "Value", "", "Since"], [
         [f"`{x['name']}`", str(x["value"]), x["brief"], x["since"]] for x in doc["constants"]])]

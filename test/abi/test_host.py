@@ -217,8 +217,8 @@ class Configuration(Base):
     def test_corefile(self):
         """fwd.corefile/1, its forward tokens through corefile_to_json, and the result through create."""
         parsed = self.module.parse_corefile(f".:1053 {{\n  log\n  forward . {self.upstream.addr} {{\n    max_fails 3\n  }}\n}}\n")
-        block, = parsed["servers"]
-        self.assertEqual(block["keys"], [".:1053"])
+        block, = parsed["blocks"]
+        self.assertEqual([key["text"] for key in block["keys"]], [".:1053"])
         directive = next(entry for entry in block["directives"] if entry["name"] == "forward")
         tokens = [(token["text"], token["file"], token["line"]) for token in directive["tokens"]]
         self.assertEqual(tokens[0], ("forward", "Corefile", 3))
