@@ -1,0 +1,123 @@
+/* The pool alone: how long one take and give last, with 1 to 8 threads and 0 to 10,000 idle nodes.
+ *
+ *   pool_bench [-q]
+ *
+ * Happy path: every thread takes a node and gives it back until the time is up; prints a table of pairs per second and nanoseconds per
+ * pair and thread. With 0 idle nodes every take says POOL_OPEN, and what is measured is adopt and loss.
+ */
+#include "pool.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { THREADS_MAX = 8, NODES_MAX = 10000 };
+
+struct shared {
+    struct pool pool;
+    struct pool_node nodes[NODES_MAX + THREADS_MAX];
+    atomic_bool stop;
+    bool keep;
+};
+
+struct thread {
+    pthread_t id;
+    struct shared *shared;
+    struct pool_node *spare;
+    uint64_t pairs;
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static void *run(void *arg)
+{
+    struct thread *thread = arg;
+    struct shared *shared = thread->shared;
+    uint64_t now = now_ns();
+    while (!atomic_load_explicit(&shared->stop, memory_order_relaxed)) {
+        struct pool_node *node = NULL, *expired = NULL;
+        if (pool_take(&shared->pool, now, false, &node, &expired) == POOL_OPEN) {
+            node = thread->spare;
+            pool_adopt(node, now);
+        }
+        if (shared->keep) {
+            (void)pool_give(&shared->pool, node, now);
+        } else {
+            pool_lost(&shared->pool, node);
+        }
+        thread->pairs++;
+    }
+    return NULL;
+}
+
+/** One cell: so many threads and idle nodes for so long. */
+static void measure(struct shared *shared, unsigned threads, unsigned idle, uint64_t duration_ns)
+{
+    static const struct pool_limits limits = {.expire_ns = UINT64_MAX / 2};
+    struct thread workers[THREADS_MAX];
+    uint64_t pairs = 0, start = now_ns();
+    pool_init(&shared->pool, &limits);
+    atomic_store(&shared->stop, false);
+    shared->keep = idle > 0;
+    memset(shared->nodes, 0, sizeof(shared->nodes));
+    for (unsigned i = 0; i < idle; i++) {
+        struct pool_node *node = NULL, *expired = NULL;
+        (void)pool_take(&shared->pool, start, true, &node, &expired);
+        pool_adopt(&shared->nodes[i], start);
+    }
+    for (unsigned i = 0; i < idle; i++) {
+        (void)pool_give(&shared->pool, &shared->nodes[i], start);
+    }
+    for (unsigned i = 0; i < threads; i++) {
+        workers[i] = (struct thread){.shared = shared, .spare = &shared->nodes[NODES_MAX + i]};
+        if (pthread_create(&workers[i].id, NULL, run, &workers[i]) != 0) {
+            perror("pthread_create");
+            exit(1);
+        }
+    }
+    nanosleep(&(struct timespec){.tv_nsec = (long)duration_ns}, NULL);
+    atomic_store(&shared->stop, true);
+    for (unsigned i = 0; i < threads; i++) {
+        pthread_join(workers[i].id, NULL);
+        pairs += workers[i].pairs;
+    }
+    double seconds = (double)(now_ns() - start) / 1e9;
+    printf("| %u | %u | %.1f | %.0f |\n", threads, idle, (double)pairs / seconds / 1e6,
+           seconds * 1e9 * threads / (double)pairs);
+    fflush(stdout);
+    for (struct pool_node *node = pool_stop(&shared->pool), *next; node != NULL; node = next) {
+        next = node->next;
+        pool_lost(&shared->pool, node);
+    }
+    for (unsigned i = 0; i < NODES_MAX + THREADS_MAX; i++) {
+        pool_lost(&shared->pool, &shared->nodes[i]);
+    }
+    pool_fini(&shared->pool);
+}
+
+int main(int argc, char **argv)
+{
+    static const unsigned thread_counts[] = {1, 2, 4, 8};
+    static const unsigned idle_counts[] = {0, 10, 100, 10000};
+    struct shared *shared = calloc(1, sizeof(*shared));
+    uint64_t duration_ns = argc > 1 && strcmp(argv[1], "-q") == 0 ? 50000000 : 500000000;
+    if (shared == NULL) {
+        return 1;
+    }
+    printf("| threads | idle | million take+give per s | ns per pair and thread |\n|---|---|---|---|\n");
+    for (unsigned t = 0; t < sizeof(thread_counts) / sizeof(*thread_counts); t++) {
+        for (unsigned i = 0; i < sizeof(idle_counts) / sizeof(*idle_counts); i++) {
+            measure(shared, thread_counts[t], idle_counts[i], duration_ns);
+        }
+    }
+    free(shared);
+    return 0;
+}
