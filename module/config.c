@@ -215,12 +215,13 @@ static void name_free(struct config_name *name)
 /* Returns false when out of memory; text is a valid name. */
 static bool name_set(struct config_name *name, const char *text, const uint8_t *wire, size_t len)
 {
-    struct config_name fresh = {name_normalize(text), malloc(len), (uint32_t)len};
+    struct config_name fresh = {malloc(strlen(text) + 2), malloc(len), (uint32_t)len};
 
     if (fresh.text == NULL || fresh.wire == NULL) {
         name_free(&fresh);
         return false;
     }
+    name_normalize(text, fresh.text);
     memcpy(fresh.wire, wire, len);
     name_free(name);
     *name = fresh;
@@ -587,8 +588,12 @@ static json_t *object_write(const struct member *members, size_t count, const vo
     json_t *object = json_object();
 
     for (size_t i = 0; object != NULL && i < count; i++) {
-        json_t *value = members[i].write((const char *)source + members[i].offset);
+        json_t *value;
 
+        if (members[i].write == NULL) {
+            continue; /* read only */
+        }
+        value = members[i].write((const char *)source + members[i].offset);
         if (json_object_set_new(object, members[i].name, value) != 0) {
             json_decref(object);
             return NULL;
@@ -838,9 +843,15 @@ static json_t *stanzas_write(const void *source)
                        stanza_write);
 }
 
+static int warnings_read(struct reader *reader, const json_t *value, void *target)
+{
+    return json_is_array(value) ? FWD_OK : fail(reader, "expected an array");
+}
+
 static const struct member config_members[] = {
     {"io_threads", offsetof(struct config, io_threads), io_threads_read, uint32_write},
     {"forward", 0, stanzas_read, stanzas_write},
+    {"warnings", 0, warnings_read, NULL},
 };
 
 static uint32_t io_threads_default(void)
@@ -862,36 +873,43 @@ static int config_read(struct reader *reader, const json_t *root, struct config 
     return FWD_OK;
 }
 
-/** JSON to struct config. */
-int config_parse(const char *json, size_t len, struct config **ret, struct fwd_error *error)
+/** Parsed JSON to struct config. */
+int config_from_json(const json_t *root, struct config **ret, struct fwd_error *error)
 {
     struct reader reader = {.error = error};
-    struct config *config;
-    json_error_t json_error;
-    json_t *root = json_loadb(json, len, JSON_REJECT_DUPLICATES, &json_error);
+    struct config *config = calloc(1, sizeof(*config));
     int status;
 
-    if (root == NULL) {
-        if (json_error_code(&json_error) == json_error_out_of_memory) {
-            return out_of_memory(&reader);
-        }
-        return fail(&reader, "invalid JSON: %s (line %d, column %d)", json_error.text,
-                    json_error.line, json_error.column);
-    }
-    config = calloc(1, sizeof(*config));
     if (config == NULL) {
-        json_decref(root);
         return out_of_memory(&reader);
     }
     config->io_threads = io_threads_default();
     status = config_read(&reader, root, config);
-    json_decref(root);
     if (status != FWD_OK) {
         config_destroy(config);
         return status;
     }
     *ret = config;
     return FWD_OK;
+}
+
+/** JSON text to struct config. */
+int config_parse(const char *json, size_t len, struct config **ret, struct fwd_error *error)
+{
+    struct reader reader = {.error = error};
+    json_error_t json_error;
+    json_t *root = json_loadb(json, len, JSON_REJECT_DUPLICATES, &json_error);
+    int status;
+
+    if (root == NULL) {
+        return json_error_code(&json_error) == json_error_out_of_memory
+                   ? out_of_memory(&reader)
+                   : fail(&reader, "invalid JSON: %s (line %d, column %d)", json_error.text,
+                          json_error.line, json_error.column);
+    }
+    status = config_from_json(root, ret, error);
+    json_decref(root);
+    return status;
 }
 
 /** The effective configuration, every member present. */

@@ -1,8 +1,8 @@
 /* The configuration of an instance, as it came across the ABI in JSON.
  *
- *   {"io_threads": 2, "forward": [STANZA, ...]}
+ *   {"io_threads": 2, "forward": [STANZA, ...], "warnings": ["...", ...]}
  *
- * A STANZA holds every option under its Corefile name (options.h lists them); absent ones get CoreDNS's default. stanza.c makes
+ * A STANZA holds every option under its Corefile name (options.h lists them); absent ones get CoreDNS's default; warnings are for people and ignored. stanza.c makes
  * this JSON from a Corefile, config.c reads it.
  *
  * Threads: none of its own; a struct config is immutable once parsed. Ownership: config_destroy frees everything.
@@ -76,7 +76,7 @@ struct config_stanza {
     bool has_tls; /**< a tls line was given (perhaps without files) */
     char *tls_ca, *tls_cert, *tls_key; /**< NULL when not given */
     char *tls_servername;              /**< "" when none */
-    char **resolver;                   /**< "IP:port" each */
+    char **resolver;                   /**< IP or IP:port each, as given */
     uint32_t resolver_count;
 };
 
@@ -89,6 +89,9 @@ struct config {
 /** Parses and validates JSON. On error nothing is returned and *error has text and JSON pointer.
  *  @return FWD_OK, FWD_ERR_CONFIG, FWD_ERR_NOMEM */
 int config_parse(const char *json, size_t len, struct config **ret, struct fwd_error *error);
+
+/** As config_parse, from JSON that is parsed already. */
+int config_from_json(const json_t *root, struct config **ret, struct fwd_error *error);
 
 /** The effective configuration as JSON (new reference), every option present; NULL when out of memory. */
 json_t *config_to_json(const struct config *config);

@@ -5,7 +5,6 @@
  */
 #include "name.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static char ascii_lower(char c)
@@ -105,17 +104,12 @@ bool name_fqdn(const char *text)
 }
 
 /** Lower case and a final dot. */
-char *name_normalize(const char *text)
+void name_normalize(const char *text, char *ret)
 {
     size_t len = strlen(text);
-    char *ret = malloc(len + 2);
 
-    if (ret == NULL) {
-        return NULL;
-    }
     for (size_t i = 0; i < len; i++) {
         ret[i] = ascii_lower(text[i]);
     }
     memcpy(ret + len, name_fqdn(text) ? "" : ".", name_fqdn(text) ? 1 : 2);
-    return ret;
 }

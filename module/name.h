@@ -1,6 +1,6 @@
 /* Domain names: text to wire form, and what CoreDNS takes for a name.
  *
- * Threads: any. Ownership: returned strings are the caller's to free. Limits: 255 octets of wire form, labels of 63.
+ * Threads: any. Ownership: all buffers are the caller's. Limits: 255 octets of wire form, labels of 63.
  * Standards: RFC 1035 section 2.3.4 and 5.1 (\DDD and \X escapes), RFC 4343 (ASCII case only).
  */
 #pragma once
@@ -22,5 +22,5 @@ bool name_valid(const char *text);
 /** dns.IsFqdn: ends with a dot that is not escaped. */
 bool name_fqdn(const char *text);
 
-/** The name in lower case with a final dot (CoreDNS's Name.Normalize). @return NULL when out of memory */
-char *name_normalize(const char *text);
+/** The name in lower case with a final dot (CoreDNS's Name.Normalize) into ret, of strlen(text) + 2 octets. */
+void name_normalize(const char *text, char *ret);

@@ -5,7 +5,6 @@
  */
 #include "utf8.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /** Decodes one rune; overlong forms, surrogates and values above U+10FFFF are invalid. */
@@ -45,9 +44,9 @@ bool utf8_space(uint32_t rune)
 }
 
 /** Replaces what is not UTF-8. */
-char *utf8_clean(const char *text, size_t len)
+char *utf8_clean(struct arena *arena, const char *text, size_t len)
 {
-    char *ret = malloc(3 * len + 1);
+    char *ret = len < SIZE_MAX / 4 ? arena_alloc(arena, 3 * len + 1) : NULL;
     char *out = ret;
 
     if (ret == NULL) {
@@ -56,9 +55,10 @@ char *utf8_clean(const char *text, size_t len)
     while (len > 0) {
         uint32_t rune;
         size_t width = utf8_decode(text, len, &rune);
-        size_t put = rune == UTF8_INVALID ? 3 : width;
+        bool bad = rune == UTF8_INVALID || rune == 0;
+        size_t put = bad ? 3 : width;
 
-        memcpy(out, rune == UTF8_INVALID ? UTF8_REPLACEMENT : text, put);
+        memcpy(out, bad ? UTF8_REPLACEMENT : text, put);
         out += put;
         text += width;
         len -= width;

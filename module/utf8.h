@@ -1,8 +1,10 @@
 /* UTF-8 as Go's runes see it: any octet that is no part of a valid sequence is one invalid rune of width 1.
  *
- * Threads: any. Ownership: results of utf8_clean are the caller's to free. Standards: RFC 3629.
+ * Threads: any. Ownership: results of utf8_clean live in the arena. Standards: RFC 3629.
  */
 #pragma once
+
+#include "arena.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,5 +19,5 @@ size_t utf8_decode(const char *text, size_t len, uint32_t *ret);
 /** unicode.IsSpace. */
 bool utf8_space(uint32_t rune);
 
-/** A copy of text with U+FFFD for every invalid octet: what fits into JSON. @return NULL when out of memory */
-char *utf8_clean(const char *text, size_t len);
+/** A copy of text with U+FFFD for every invalid octet, and for NUL: what fits into JSON. @return NULL when out of memory */
+char *utf8_clean(struct arena *arena, const char *text, size_t len);
