@@ -1,0 +1,521 @@
+/* The attempt loop.
+ *
+ * Happy path: serve finds the stanza, policy_order puts its upstreams in order, the first that is not down gets the query on the caller's thread; its
+ * answer ends the query on an I/O thread.
+ *
+ * Failure modes: an attempt fails: its upstream is probed and the next one tried, until the answer comes, 5 s have passed (case 44) or
+ * max_connect_attempts errors have been counted (45); then SERVFAIL with the last error. All are down: one random upstream is tried all the
+ * same, or none with failfast (47). A stream conn that died while it was idle is replaced at no charge (49). Whatever fails before serve has
+ * returned is worked off there; if nothing remains to be tried the verdict says so, and no completion comes.
+ */
+#include "forward.h"
+
+#include "engine.h"
+#include "error.h"
+#include "health.h"
+#include "instance.h"
+#include "loop.h"
+#include "policy.h"
+#include "random.h"
+#include "transport.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SECOND_NS UINT64_C(1000000000)
+
+enum {
+    BUDGET_S = 5,
+    ATTEMPTS_PER_UPSTREAM = 2,
+    MAX_RCODE_IN_MASK = 31,
+    /* attempts that may fail at once in a row, where max_connect_attempts sets no limit: serve must not spin for 5 s */
+    MAX_INSTANT_FAILURES = 64,
+};
+
+/* What is to be done with a query next. */
+enum step {
+    STEP_NEXT_PROXY, /* choose an upstream, then send */
+    STEP_SEND,       /* to q->proxy */
+    STEP_END,        /* it has ended; *ret says how */
+};
+
+static void attempt_ended(struct exchange *x, const struct outcome *outcome, struct loop *loop);
+
+const char *proxy_text(const struct fwd_proxy *proxy)
+{
+    return proxy->transport->series->to;
+}
+
+static const struct services *services_of(const struct query *q)
+{
+    return &q->instance->services;
+}
+
+/* --- endings ------------------------------------------------------------------------------------------------------ */
+
+static enum step end_with(struct query *q, uint32_t kind, uint32_t rcode, struct loop_done *ret)
+{
+    if (q->counted) {
+        atomic_fetch_sub_explicit(&q->stanza->concurrent, 1, memory_order_relaxed);
+        q->counted = false;
+    }
+    *ret = (struct loop_done){.query = q, .kind = kind, .rcode = rcode};
+    return STEP_END;
+}
+
+static enum step end_canceled(struct query *q, struct loop_done *ret)
+{
+    q->error = FWD_ERR_CANCELED;
+    (void)snprintf(q->detail, sizeof(q->detail), "%s", error_text(FWD_ERR_CANCELED));
+    return end_with(q, FWD_KIND_CANCELED, RCODE_SERVFAIL, ret);
+}
+
+/* Case 57: the last error, or that nothing could be tried. */
+static enum step end_failed(struct query *q, struct loop_done *ret)
+{
+    if (q->error == FWD_OK) {
+        q->error = FWD_ERR_NO_HEALTHY;
+        (void)snprintf(q->detail, sizeof(q->detail), "%s", error_text(FWD_ERR_NO_HEALTHY));
+    }
+    return end_with(q, FWD_KIND_RCODE, RCODE_SERVFAIL, ret);
+}
+
+static enum step end_answered(struct query *q, uint32_t kind, const struct outcome *outcome, uint32_t rcode,
+                              struct loop_done *ret)
+{
+    end_with(q, kind, rcode, ret);
+    ret->wire = outcome->wire;
+    ret->wire_len = outcome->wire_len;
+    return STEP_END;
+}
+
+/* --- one attempt -------------------------------------------------------------------------------------------------- */
+
+static const char *proto_name(uint32_t proto)
+{
+    static const char *const names[] = {"none", "udp", "tcp", "tls", "https"};
+    return proto < sizeof(names) / sizeof(names[0]) ? names[proto] : "?";
+}
+
+static uint32_t proto_for(const struct query *q)
+{
+    const struct config_stanza *config = q->stanza->config;
+    uint32_t options = q->options;
+    if (config->force_tcp || q->retry_tcp || (options & FWD_EXCHANGE_FORCE_TCP) != 0) {
+        return FWD_PROTO_TCP; /* case 50: force_tcp beats prefer_udp */
+    }
+    if (config->prefer_udp || (options & FWD_EXCHANGE_PREFER_UDP) != 0) {
+        return FWD_PROTO_UDP;
+    }
+    return q->client_tcp ? FWD_PROTO_TCP : FWD_PROTO_UDP;
+}
+
+static void note_error(struct query *q, const struct outcome *outcome)
+{
+    static const char *const phases[] = {"dial", "handshake", "write", "read"};
+    q->error = outcome->error;
+    q->proto = outcome->proto;
+    char cause[64] = "";
+    if (outcome->sys_errno != 0 && outcome->error == FWD_ERR_SEND) {
+        (void)snprintf(cause, sizeof(cause), ": errno %d", outcome->sys_errno);
+    }
+    (void)snprintf(q->detail, sizeof(q->detail), "%s %s %s: %s%s after %.3f ms", phases[outcome->phase],
+                   proto_name(outcome->proto), proxy_text(q->proxy), error_text(outcome->error), cause,
+                   (double)outcome->elapsed_ns / 1e6);
+}
+
+/* Cases 51 and 82: one event for the query as the client sent it, one for the answer, both after the attempt. */
+static void tap_attempt(const struct query *q, const struct outcome *outcome, uint64_t now_real)
+{
+    const struct fwd_tap *tap = services_of(q)->tap;
+    uint8_t *wire = q->x.wire;
+    struct fwd_tap_event event = {
+        .struct_size = sizeof(event),
+        .kind = FWD_TAP_FORWARDER_QUERY,
+        .token = q->token,
+        .wire = wire,
+        .wire_len = q->x.wire_len,
+        .proto = outcome->proto,
+        .query_time_ns = q->real_ns,
+        .client = q->client,
+        .local = outcome->local,
+        .remote = q->proxy->transport->key.addr,
+    };
+    wire_put_u16(wire, q->client_id);
+    tap->tap(tap->arg, &event);
+    if (outcome->error == FWD_OK) {
+        event.kind = FWD_TAP_FORWARDER_RESPONSE;
+        event.wire = outcome->wire;
+        event.wire_len = outcome->wire_len;
+        event.response_time_ns = now_real;
+        tap->tap(tap->arg, &event);
+    }
+}
+
+static void trace_attempt(const struct query *q, const struct outcome *outcome, uint32_t rcode, uint64_t now_real)
+{
+    const struct fwd_trace *trace = services_of(q)->trace;
+    struct fwd_span span = {
+        .struct_size = sizeof(span),
+        .proto = outcome->proto,
+        .token = q->token,
+        .start_ns = now_real - outcome->elapsed_ns,
+        .end_ns = now_real,
+        .upstream = proxy_text(q->proxy),
+        .rcode = rcode,
+        .error = outcome->error,
+    };
+    trace->span(trace->arg, &span);
+}
+
+static void report_attempt(const struct query *q, const struct outcome *outcome, uint32_t rcode)
+{
+    const struct services *services = services_of(q);
+    if (services->tap == NULL && services->trace == NULL) {
+        return;
+    }
+    uint64_t now = services_real(services);
+    if (services->tap != NULL) {
+        tap_attempt(q, outcome, now);
+    }
+    if (services->trace != NULL) {
+        trace_attempt(q, outcome, rcode, now);
+    }
+}
+
+/* --- the list of upstreams ---------------------------------------------------------------------------------------- */
+
+static uint64_t max_attempts(const struct stanza *stanza)
+{
+    const struct config_stanza *config = stanza->config;
+    return config->has_max_connect_attempts ? config->max_connect_attempts
+                                            : (uint64_t)ATTEMPTS_PER_UPSTREAM * stanza->count;
+}
+
+static bool out_of_attempts(const struct query *q)
+{
+    uint64_t max = max_attempts(q->stanza);
+    return max > 0 && q->errors >= max;
+}
+
+static bool is_down(const struct fwd_proxy *proxy)
+{
+    return health_down(proxy->health, proxy->stanza->config->max_fails);
+}
+
+static struct fwd_proxy *any_proxy(const struct query *q)
+{
+    uint16_t n = 0;
+    (void)random_below(services_of(q), (uint16_t)q->stanza->count, &n);
+    return &q->stanza->proxies[n];
+}
+
+/* The next upstream to try (cases 46, 47); NULL when all are down and failfast is set. */
+static struct fwd_proxy *next_proxy(struct query *q)
+{
+    uint32_t count = q->stanza->count;
+    for (;;) {
+        if (q->at >= count) {
+            q->at = 0;
+            q->fails = 0;
+        }
+        struct fwd_proxy *proxy = &q->stanza->proxies[q->order[q->at++]];
+        if (!is_down(proxy)) {
+            return proxy;
+        }
+        if (++q->fails >= count) {
+            atomic_fetch_add_explicit(&totals.healthcheck_broken, 1, memory_order_relaxed);
+            return q->stanza->config->failfast ? NULL : any_proxy(q);
+        }
+    }
+}
+
+/* --- stanzas ------------------------------------------------------------------------------------------------------ */
+
+static bool over_limit(struct query *q)
+{
+    struct stanza *stanza = q->stanza;
+    uint64_t max = stanza->config->max_concurrent;
+    if (max == 0) {
+        return false;
+    }
+    q->counted = true; /* first, whatever follows (case 43) */
+    return (uint64_t)(atomic_fetch_add_explicit(&stanza->concurrent, 1, memory_order_relaxed) + 1) > max;
+}
+
+static void forget_progress(struct query *q)
+{
+    q->at = q->fails = q->failovers = 0;
+    q->errors = 0;
+    q->retry_tcp = false;
+    q->error = FWD_OK;
+    q->detail[0] = '\0';
+}
+
+/* Begins with a stanza: it has its own budget, as each forward has in CoreDNS's chain. */
+static enum step enter_stanza(struct query *q, struct stanza *stanza, struct loop_done *ret)
+{
+    const struct config_stanza *config = stanza->config;
+    forget_progress(q);
+    q->stanza = stanza;
+    if (over_limit(q)) {
+        q->error = FWD_ERR_MAX_CONCURRENT;
+        (void)snprintf(q->detail, sizeof(q->detail), "concurrent queries exceeded maximum %llu",
+                       (unsigned long long)config->max_concurrent);
+        atomic_fetch_add_explicit(&totals.max_concurrent_rejects, 1, memory_order_relaxed);
+        return end_with(q, FWD_KIND_RCODE, RCODE_REFUSED, ret);
+    }
+    int r = policy_order(config->policy, &stanza->turn, services_of(q), stanza->count, q->order);
+    if (r < 0) {
+        q->error = r;
+        (void)snprintf(q->detail, sizeof(q->detail), "random source: %s", error_text(r));
+        return end_failed(q, ret);
+    }
+    q->x.limit_ns = services_mono(services_of(q)) + BUDGET_S * SECOND_NS;
+    q->x.read_timeout_ns = config->read_timeout_ns;
+    return STEP_NEXT_PROXY;
+}
+
+static bool is_last_stanza(const struct query *q)
+{
+    return q->stanza->index + 1 == q->instance->stanza_count;
+}
+
+/* Case 56: hands the query to the next forward; the end of the chain is the host's. */
+static enum step leave_stanza(struct query *q, const struct outcome *outcome, uint32_t rcode, struct loop_done *ret)
+{
+    struct stanza *next = instance_match(q->instance, q->stanza->index + 1, q->x.wire + WIRE_HEADER, q->x.query.qname_len);
+    if (next == NULL) {
+        return end_answered(q, FWD_KIND_NEXT, outcome, rcode, ret);
+    }
+    struct loop_done unused;
+    end_with(q, FWD_KIND_NEXT, 0, &unused);
+    return enter_stanza(q, next, ret);
+}
+
+/* --- what an attempt led to --------------------------------------------------------------------------------------- */
+
+static bool in_set(const struct config_rcodes *set, uint32_t rcode)
+{
+    return rcode <= MAX_RCODE_IN_MASK && (set->mask >> rcode & 1) != 0;
+}
+
+static bool goes_to_next(const struct query *q, const struct outcome *outcome, uint32_t rcode)
+{
+    const struct config_stanza *config = q->stanza->config;
+    if (q->single || is_last_stanza(q)) {
+        return false;
+    }
+    return in_set(&config->next, rcode) ||
+           (config->next_on_nodata && rcode == RCODE_NOERROR && wire_answer_empty(outcome->wire));
+}
+
+static enum step after_answer(struct query *q, const struct outcome *outcome, struct loop_done *ret)
+{
+    uint32_t rcode = wire_rcode(outcome->wire, outcome->wire_len);
+    const struct config_stanza *config = q->stanza->config;
+    wire_put_u16(outcome->wire, q->client_id);
+    q->error = FWD_OK;
+    q->proto = outcome->proto;
+    series_duration(q->proxy->transport->series, rcode, outcome->elapsed_ns);
+    report_attempt(q, outcome, rcode);
+    bool truncated = (wire_u16(outcome->wire + 2) & WIRE_FLAG_TC) != 0;
+    if (truncated && outcome->proto == FWD_PROTO_UDP && (config->prefer_udp || (q->options & FWD_EXCHANGE_PREFER_UDP) != 0)) {
+        q->retry_tcp = true;
+        return STEP_SEND;
+    }
+    if (!q->single && in_set(&config->failover, rcode) && ++q->failovers < q->stanza->count) {
+        return STEP_NEXT_PROXY;
+    }
+    if (goes_to_next(q, outcome, rcode)) {
+        return leave_stanza(q, outcome, rcode, ret);
+    }
+    return end_answered(q, FWD_KIND_ANSWER, outcome, rcode, ret);
+}
+
+static bool time_is_up(const struct query *q)
+{
+    return services_mono(services_of(q)) >= q->x.limit_ns;
+}
+
+static enum step after_error(struct query *q, const struct outcome *outcome, struct loop_done *ret)
+{
+    if (outcome->error == FWD_ERR_CANCELED) {
+        return end_canceled(q, ret);
+    }
+    if (outcome->stale && !time_is_up(q)) {
+        series_stale(q->proxy->transport->series);
+        q->x.fresh = true;
+        return STEP_SEND;
+    }
+    note_error(q, outcome);
+    series_error(q->proxy->transport->series, outcome->error);
+    report_attempt(q, outcome, RCODE_SERVFAIL);
+    if (q->stanza->config->max_fails > 0) {
+        health_check(q->proxy->health); /* case 53 */
+    }
+    q->errors++;
+    if (q->single || out_of_attempts(q) || q->fails >= q->stanza->count) {
+        return end_failed(q, ret);
+    }
+    return STEP_NEXT_PROXY;
+}
+
+static enum step choose_proxy(struct query *q, struct loop_done *ret)
+{
+    if (time_is_up(q) || out_of_attempts(q)) {
+        return end_failed(q, ret);
+    }
+    struct fwd_proxy *proxy = next_proxy(q);
+    if (proxy == NULL) {
+        return end_failed(q, ret);
+    }
+    q->proxy = proxy;
+    q->retry_tcp = false;
+    return STEP_SEND;
+}
+
+/* Takes steps until an exchange is in flight (true; q may not be touched any more) or the query has ended (false; *ret). */
+static bool run(struct query *q, enum step step, struct loop_done *ret)
+{
+    for (uint32_t instant = 0;; instant++) {
+        if (step == STEP_NEXT_PROXY) {
+            step = choose_proxy(q, ret);
+        }
+        if (step == STEP_END) {
+            return false;
+        }
+        if (instant > MAX_INSTANT_FAILURES) {
+            (void)end_failed(q, ret);
+            return false;
+        }
+        struct outcome outcome;
+        q->attempts++;
+        if (transport_exchange(q->proxy->transport, &q->x, proto_for(q), 0, &outcome)) {
+            return true;
+        }
+        step = after_error(q, &outcome, ret);
+    }
+}
+
+static void attempt_ended(struct exchange *x, const struct outcome *outcome, struct loop *loop)
+{
+    struct query *q = (struct query *)((char *)x - offsetof(struct query, x));
+    struct loop_done done;
+    enum step step = outcome->error == FWD_OK ? after_answer(q, outcome, &done) : after_error(q, outcome, &done);
+    if (!run(q, step, &done)) {
+        loop_done(loop, &done);
+    }
+}
+
+/* --- the way in --------------------------------------------------------------------------------------------------- */
+
+static void verdict(struct fwd_query *query, uint32_t rcode, int error, const char *detail)
+{
+    query->verdict = FWD_VERDICT_RCODE;
+    query->rcode = rcode;
+    query->error = error;
+    if (FWD_COVERS(query, detail_cap) && query->detail != NULL && query->detail_cap > 0) {
+        (void)snprintf(query->detail, query->detail_cap, "%s", detail);
+    }
+}
+
+/* Opcodes that a forwarder has no business relaying (UPDATE and the like) get NOTIMP here as well as in the listeners. */
+static bool opcode_allowed(const struct wire_query *parsed)
+{
+    uint16_t opcode = parsed->flags >> 11 & 0xf;
+    return opcode == OPCODE_QUERY || opcode == OPCODE_NOTIFY;
+}
+
+/* Parses the query. @return true, or false with the verdict written */
+static bool accept(struct fwd_query *query, struct wire_query *ret)
+{
+    query->verdict = FWD_VERDICT_NONE;
+    query->handle = 0;
+    query->rcode = RCODE_NOERROR;
+    query->error = FWD_OK;
+    if (query->wire == NULL || query->wire_len > FWD_MAX_WIRE || wire_query_parse(query->wire, query->wire_len, ret) != 0) {
+        verdict(query, RCODE_FORMERR, FWD_ERR_BAD_QUERY, error_text(FWD_ERR_BAD_QUERY));
+        return false;
+    }
+    if (!opcode_allowed(ret)) {
+        verdict(query, RCODE_NOTIMP, FWD_ERR_BAD_QUERY, "opcode not implemented");
+        return false;
+    }
+    return true;
+}
+
+static struct query *make_query(struct fwd_instance *instance, struct fwd_query *query, const struct wire_query *parsed)
+{
+    struct query *q = query_alloc(&instance->engine->slab, instance, query->wire, query->wire_len);
+    if (q == NULL) {
+        verdict(query, RCODE_SERVFAIL, FWD_ERR_NOMEM, error_text(FWD_ERR_NOMEM));
+        return NULL;
+    }
+    const struct services *services = &instance->services;
+    q->x.query = *parsed;
+    q->x.end = attempt_ended;
+    q->x.want_local = services->tap != NULL;
+    q->token = query->token;
+    q->client = query->client;
+    q->client_id = parsed->id;
+    q->client_tcp = (query->flags & FWD_QUERY_TCP) != 0;
+    q->start_ns = services_mono(services);
+    if (services->tap != NULL || services->trace != NULL) {
+        q->real_ns = services_real(services);
+    }
+    return q;
+}
+
+/* Runs a new query as far as it goes on this thread and writes the verdict. */
+static void launch(struct query *q, enum step step, struct loop_done *done, struct fwd_query *query)
+{
+    struct query_slab *slab = &q->instance->engine->slab;
+    query->handle = query_handle(q); /* before it can end elsewhere */
+    if (step != STEP_END && run(q, step, done)) {
+        query->verdict = FWD_VERDICT_ACCEPTED;
+        return;
+    }
+    query->handle = 0;
+    verdict(query, done->rcode, q->error, q->detail);
+    query_free(slab, q);
+}
+
+void forward_serve(struct fwd_instance *instance, struct fwd_query *query)
+{
+    struct wire_query parsed;
+    if (!accept(query, &parsed)) {
+        return;
+    }
+    struct stanza *stanza = instance_match(instance, 0, query->wire + WIRE_HEADER, parsed.qname_len);
+    if (stanza == NULL) {
+        query->verdict = FWD_VERDICT_NEXT; /* case 42 */
+        return;
+    }
+    struct query *q = make_query(instance, query, &parsed);
+    if (q != NULL) {
+        struct loop_done done;
+        launch(q, enter_stanza(q, stanza, &done), &done, query);
+    }
+}
+
+void forward_exchange(struct fwd_proxy *proxy, struct fwd_query *query, uint32_t options)
+{
+    struct wire_query parsed;
+    if (!accept(query, &parsed)) {
+        return;
+    }
+    struct query *q = make_query(proxy->stanza->instance, query, &parsed);
+    if (q == NULL) {
+        return;
+    }
+    struct loop_done done;
+    q->single = true;
+    q->options = options;
+    q->stanza = proxy->stanza;
+    q->proxy = proxy;
+    q->x.limit_ns = q->start_ns + BUDGET_S * SECOND_NS;
+    q->x.read_timeout_ns = proxy->stanza->config->read_timeout_ns;
+    launch(q, STEP_SEND, &done, query);
+}

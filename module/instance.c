@@ -1,0 +1,323 @@
+/* Instances: from JSON to stanzas, start, intake, drain, end.
+ *
+ * Happy path: create parses the configuration and finds or makes the transports; start runs the engine's threads; serve enters; stop closes the
+ * intake, waits until the last completion has been delivered; destroy lets go of transports and engine.
+ *
+ * Failure modes: the configuration asks for what this version cannot do (host names, TLS, HTTPS): an error with its JSON pointer. Out of
+ * memory half-way: what was built is taken down again. stop's time passes: what is left is canceled, and stop still waits for the
+ * completions, which then need no network.
+ */
+#include "instance.h"
+
+#include "engine.h"
+#include "error.h"
+#include "health.h"
+#include "transport.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define SECOND_NS UINT64_C(1000000000)
+
+static int unsupported(struct fwd_error *error, size_t stanza, size_t to, const char *what)
+{
+    char pointer[64];
+    (void)snprintf(pointer, sizeof(pointer), "/forward/%zu/to/%zu", stanza, to);
+    struct error_place place = {.pointer = pointer};
+    return error_set(error, FWD_ERR_UNSUPPORTED, &place, "%s", what);
+}
+
+int instance_supported(const struct config *config, struct fwd_error *error)
+{
+    for (size_t i = 0; i < config->stanza_count; i++) {
+        const struct config_stanza *stanza = &config->stanzas[i];
+        for (uint32_t j = 0; j < stanza->to_count; j++) {
+            if (stanza->to[j].proto != FWD_PROTO_UDP) {
+                return unsupported(error, i, j, "encrypted upstreams are not supported by this version");
+            }
+            if (stanza->to[j].addr.family == 0) {
+                return unsupported(error, i, j, "host names as upstreams are not supported by this version");
+            }
+        }
+    }
+    return FWD_OK;
+}
+
+static struct transport_key key_of(const struct config_stanza *stanza, const struct config_to *to)
+{
+    struct transport_key key;
+    memset(&key, 0, sizeof(key)); /* compared octet by octet */
+    key.addr = to->addr;
+    if (stanza->has_source_address) {
+        key.source = stanza->source_address;
+    }
+    key.proto = to->proto;
+    key.port_budget = stanza->port_budget;
+    key.expire_ns = stanza->expire_ns;
+    key.max_age_ns = stanza->max_age_ns;
+    key.max_idle = stanza->max_idle_conns;
+    return key;
+}
+
+static int open_proxy(struct fwd_instance *instance, struct stanza *stanza, uint32_t i)
+{
+    struct engine *engine = instance->engine;
+    const struct config_to *to = &stanza->config->to[i];
+    struct transport_key key = key_of(stanza->config, to);
+    struct transport *transport = engine_use_transport(engine, &key, to->text);
+    if (transport == NULL) {
+        return FWD_ERR_NOMEM;
+    }
+    struct health *health = health_use(engine, transport, stanza->config);
+    if (health == NULL) {
+        engine_leave_transport(engine, transport);
+        return FWD_ERR_NOMEM;
+    }
+    stanza->proxies[i] = (struct fwd_proxy){.stanza = stanza, .transport = transport, .health = health};
+    return 0;
+}
+
+static int open_stanzas(struct fwd_instance *instance)
+{
+    const struct config *config = instance->config;
+    size_t proxies = 0;
+    for (size_t i = 0; i < config->stanza_count; i++) {
+        proxies += config->stanzas[i].to_count;
+    }
+    instance->stanzas = calloc(config->stanza_count + 1, sizeof(*instance->stanzas));
+    instance->proxies = calloc(proxies + 1, sizeof(*instance->proxies));
+    if (instance->stanzas == NULL || instance->proxies == NULL) {
+        return FWD_ERR_NOMEM;
+    }
+    instance->stanza_count = (uint32_t)config->stanza_count;
+    for (uint32_t i = 0; i < instance->stanza_count; i++) {
+        struct stanza *stanza = &instance->stanzas[i];
+        stanza->config = &config->stanzas[i];
+        stanza->instance = instance;
+        stanza->index = i;
+        stanza->count = stanza->config->to_count;
+        stanza->proxies = instance->proxies + instance->proxy_count;
+        for (uint32_t j = 0; j < stanza->count; j++) {
+            int r = open_proxy(instance, stanza, j);
+            if (r < 0) {
+                return r;
+            }
+            instance->proxy_count++;
+        }
+    }
+    return 0;
+}
+
+static void instance_free(struct fwd_instance *instance)
+{
+    for (uint32_t i = 0; i < instance->proxy_count; i++) {
+        health_leave(instance->proxies[i].health);
+    }
+    if (instance->engine != NULL) {
+        engine_release(instance->engine);
+    }
+    free(instance->proxies);
+    free(instance->stanzas);
+    config_destroy(instance->config);
+    free(instance);
+}
+
+int instance_create(const struct fwd_host *host, const char *config, size_t len, struct fwd_instance **ret,
+                    struct fwd_error *error)
+{
+    struct fwd_instance *instance = calloc(1, sizeof(*instance));
+    if (instance == NULL) {
+        return error_set(error, FWD_ERR_NOMEM, NULL, "%s", error_text(FWD_ERR_NOMEM));
+    }
+    memcpy(&instance->host, host, host->struct_size < sizeof(*host) ? host->struct_size : sizeof(*host));
+    services_get(&instance->services, host);
+    int r = config_parse(config, len, &instance->config, error);
+    if (r == 0) {
+        r = instance_supported(instance->config, error);
+    }
+    if (r < 0) {
+        goto fail;
+    }
+    r = engine_acquire(&instance->services, instance->config->io_threads, &instance->engine);
+    if (r == 0) {
+        r = open_stanzas(instance);
+    }
+    if (r < 0) {
+        (void)error_set(error, r, NULL, "%s", error_text(r));
+        goto fail;
+    }
+    *ret = instance;
+    return FWD_OK;
+
+fail:
+    instance_free(instance);
+    return r;
+}
+
+int instance_start(struct fwd_instance *instance, struct fwd_error *error)
+{
+    if (atomic_load(&instance->state) != INSTANCE_CREATED) {
+        return error_set(error, FWD_ERR_STATE, NULL, "start: the instance has been started before");
+    }
+    int r = engine_start(instance->engine);
+    if (r < 0) {
+        return error_set(error, r, NULL, "start: the I/O threads cannot be started: %s", error_text(r));
+    }
+    atomic_store(&instance->state, INSTANCE_STARTED);
+    return FWD_OK;
+}
+
+bool instance_enter(struct fwd_instance *instance, uint32_t count)
+{
+    atomic_fetch_add(&instance->in_flight, count);
+    if (atomic_load(&instance->state) == INSTANCE_STARTED) {
+        return true;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        instance_leave(instance);
+    }
+    return false;
+}
+
+void instance_leave(struct fwd_instance *instance)
+{
+    struct engine *engine = instance->engine; /* outlives the instance: whoever waits holds a reference */
+    if (atomic_fetch_sub(&instance->in_flight, 1) == 1 && atomic_load(&engine->drainers) > 0) {
+        pthread_mutex_lock(&engine->mutex);
+        pthread_cond_broadcast(&engine->drained);
+        pthread_mutex_unlock(&engine->mutex);
+    }
+}
+
+/* Waits until nothing is in flight. @return false when the time has passed; UINT64_MAX waits for ever */
+static bool wait_drained(struct fwd_instance *instance, uint64_t wait_ns)
+{
+    struct engine *engine = instance->engine;
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    bool forever = wait_ns > 3600 * SECOND_NS;
+    if (!forever) {
+        uint64_t ns = (uint64_t)until.tv_nsec + wait_ns;
+        until.tv_sec += (time_t)(ns / SECOND_NS);
+        until.tv_nsec = (long)(ns % SECOND_NS);
+    }
+    int r = 0;
+    pthread_mutex_lock(&engine->mutex);
+    atomic_fetch_add(&engine->drainers, 1);
+    while (atomic_load(&instance->in_flight) > 0 && r != ETIMEDOUT) {
+        r = forever ? pthread_cond_wait(&engine->drained, &engine->mutex)
+                    : pthread_cond_timedwait(&engine->drained, &engine->mutex, &until);
+    }
+    atomic_fetch_sub(&engine->drainers, 1);
+    pthread_mutex_unlock(&engine->mutex);
+    return atomic_load(&instance->in_flight) == 0;
+}
+
+/* Host-driven: nobody else turns the loop, so the caller of stop does. */
+static bool turn_until_drained(struct fwd_instance *instance, uint64_t wait_ns)
+{
+    const struct services *services = &instance->engine->services;
+    uint64_t start = services_mono(services);
+    while (atomic_load(&instance->in_flight) > 0) {
+        uint64_t waited = services_mono(services) - start;
+        if (waited >= wait_ns) {
+            return false;
+        }
+        uint64_t left = wait_ns - waited;
+        loop_turn(&instance->engine->loops[0], left < SECOND_NS ? left : SECOND_NS);
+    }
+    return true;
+}
+
+int instance_cancel(struct fwd_instance *instance, uint64_t handle)
+{
+    return query_cancel(&instance->engine->slab, instance, handle) ? FWD_OK : FWD_ERR_NOTFOUND;
+}
+
+int instance_stop(struct fwd_instance *instance, uint64_t drain_ns)
+{
+    int started = INSTANCE_STARTED;
+    if (!atomic_compare_exchange_strong(&instance->state, &started, INSTANCE_DRAINING)) {
+        return FWD_ERR_STATE;
+    }
+    bool (*drain)(struct fwd_instance *, uint64_t) = instance->engine->io_threads > 0 ? wait_drained : turn_until_drained;
+    if (!drain(instance, drain_ns)) {
+        query_cancel_all(&instance->engine->slab, instance);
+        (void)drain(instance, UINT64_MAX);
+    }
+    atomic_store(&instance->state, INSTANCE_STOPPED);
+    return FWD_OK;
+}
+
+void instance_destroy(struct fwd_instance *instance)
+{
+    if (instance == NULL) {
+        return;
+    }
+    (void)instance_stop(instance, 0);
+    instance_free(instance);
+}
+
+int instance_poll_fd(struct fwd_instance *instance)
+{
+    bool driven = instance->engine->io_threads == 0 && atomic_load(&instance->state) != INSTANCE_CREATED;
+    return driven ? instance->engine->loops[0].epoll_fd : FWD_ERR_STATE;
+}
+
+int instance_run(struct fwd_instance *instance)
+{
+    if (instance_poll_fd(instance) < 0) {
+        return FWD_ERR_STATE;
+    }
+    struct loop *loop = &instance->engine->loops[0];
+    uint64_t before = loop->delivered;
+    loop_turn_for_host(loop);
+    return (int)(loop->delivered - before);
+}
+
+/* True when zone is the name or a parent of it. Both in wire form; label lengths are no letters, so all octets are folded alike. */
+static bool is_below(const uint8_t *name, uint32_t len, const struct config_name *zone)
+{
+    if (zone->wire_len > len) {
+        return false;
+    }
+    uint32_t at = 0, start = len - zone->wire_len;
+    while (at < start) {
+        at += 1U + name[at];
+    }
+    return at == start && memcmp(name + at, zone->wire, zone->wire_len) == 0;
+}
+
+static bool excepted(const struct config_stanza *config, const uint8_t *name, uint32_t len)
+{
+    if (len == config->from.wire_len) {
+        return false; /* FROM itself is always allowed */
+    }
+    for (uint32_t i = 0; i < config->except_count; i++) {
+        if (is_below(name, len, &config->except[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+struct stanza *instance_match(struct fwd_instance *instance, uint32_t from, const uint8_t *qname, uint32_t len)
+{
+    uint8_t name[WIRE_MAX_NAME];
+    if (len > sizeof(name)) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < len; i++) {
+        name[i] = qname[i] >= 'A' && qname[i] <= 'Z' ? qname[i] | 0x20 : qname[i];
+    }
+    for (uint32_t i = from; i < instance->stanza_count; i++) {
+        const struct config_stanza *config = instance->stanzas[i].config;
+        if (is_below(name, len, &config->from) && !excepted(config, name, len)) {
+            return &instance->stanzas[i];
+        }
+    }
+    return NULL;
+}

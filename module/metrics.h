@@ -1,0 +1,10 @@
+/* All series of the process as one document.
+ *
+ * Threads: any. Standards: Prometheus text format 0.0.4; CoreDNS's coredns_forward_* and coredns_proxy_* families.
+ */
+#pragma once
+
+#include <forward/abi.h>
+
+/** Pushes the document to sink. @return FWD_OK, FWD_ERR_ARG for an unknown format, FWD_ERR_NOMEM, or what sink returned */
+int metrics_write(uint32_t format, fwd_sink_fn sink, void *sink_arg);

@@ -1,0 +1,164 @@
+/* The registry of upstream counters.
+ *
+ * Happy path: a transport gets its series once, at creation; the hot path adds to atomics of the calling thread's shard, which no other
+ * busy thread writes.
+ *
+ * Failure modes: no memory for a histogram: that observation is lost, nothing else. More threads than shards: two share one, and the counts stay exact.
+ */
+#include "series.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct totals totals;
+
+static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic(struct series *) registry;
+
+static atomic_uint next_shard;
+static _Thread_local uint32_t own_shard; /* index + 1 */
+
+static struct series_shard *shard_of(struct series *series)
+{
+    if (own_shard == 0) {
+        own_shard = atomic_fetch_add(&next_shard, 1) % SERIES_SHARDS + 1;
+    }
+    return &series->shards[own_shard - 1];
+}
+
+static void add(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+struct series *series_first(void)
+{
+    return atomic_load(&registry);
+}
+
+static struct series *find(const char *to)
+{
+    struct series *s = series_first();
+    while (s != NULL && strcmp(s->to, to) != 0) {
+        s = s->next;
+    }
+    return s;
+}
+
+static struct series *make(const char *to)
+{
+    struct series *s = aligned_alloc(64, sizeof(*s));
+    if (s == NULL) {
+        return NULL;
+    }
+    memset(s, 0, sizeof(*s));
+    s->to = strdup(to);
+    if (s->to == NULL) {
+        free(s);
+        return NULL;
+    }
+    s->next = atomic_load(&registry);
+    atomic_store(&registry, s);
+    return s;
+}
+
+struct series *series_get(const char *to)
+{
+    pthread_mutex_lock(&registry_mutex);
+    struct series *s = find(to);
+    if (s == NULL) {
+        s = make(to);
+    }
+    pthread_mutex_unlock(&registry_mutex);
+    return s;
+}
+
+void series_cache(struct series *series, uint32_t proto, bool hit)
+{
+    struct series_shard *shard = shard_of(series);
+    add(hit ? &shard->hits[proto] : &shard->misses[proto], 1);
+}
+
+void series_drop(struct series *series, enum wire_answer why)
+{
+    add(&shard_of(series)->drops[why], 1);
+}
+
+void series_error(struct series *series, int error)
+{
+    uint32_t i = error < 0 && -error < SERIES_ERRORS ? (uint32_t)-error : 0;
+    add(&shard_of(series)->errors[i], 1);
+}
+
+const char *series_error_label(int error)
+{
+    switch (error) {
+    case FWD_ERR_TIMEOUT:
+        return "timeout";
+    case FWD_ERR_REFUSED:
+        return "refused";
+    case FWD_ERR_UNREACHABLE:
+        return "unreachable";
+    case FWD_ERR_RESET:
+        return "reset";
+    case FWD_ERR_CLOSED:
+        return "closed";
+    case FWD_ERR_SEND:
+        return "send";
+    case FWD_ERR_EXHAUSTED:
+        return "exhausted";
+    case FWD_ERR_BAD_REPLY:
+        return "bad_reply";
+    case FWD_ERR_TLS_HANDSHAKE:
+        return "tls_handshake";
+    case FWD_ERR_TLS_VERIFY:
+        return "tls_verify";
+    case FWD_ERR_HTTP:
+        return "http";
+    case FWD_ERR_STOPPED:
+        return "stopped";
+    default:
+        return "other";
+    }
+}
+
+void series_stale(struct series *series)
+{
+    add(&shard_of(series)->stale, 1);
+}
+
+void series_health_failure(struct series *series)
+{
+    add(&shard_of(series)->health_failures, 1);
+}
+
+/* Two threads may share a shard, so the first histogram in wins. */
+static struct histogram *histogram_of(struct series_shard *shard, uint32_t rcode)
+{
+    struct histogram *h = atomic_load_explicit(&shard->duration[rcode], memory_order_acquire);
+    if (h != NULL) {
+        return h;
+    }
+    struct histogram *made = calloc(1, sizeof(*made));
+    if (made == NULL || atomic_compare_exchange_strong(&shard->duration[rcode], &h, made)) {
+        return made;
+    }
+    free(made);
+    return h;
+}
+
+void series_duration(struct series *series, uint32_t rcode, uint64_t took_ns)
+{
+    struct histogram *h =
+        histogram_of(shard_of(series), rcode < SERIES_RCODES ? rcode : SERIES_RCODES - 1);
+    if (h == NULL) {
+        return;
+    }
+    uint32_t bucket = 0;
+    for (uint64_t bound = 250000; bucket < SERIES_BUCKETS && took_ns > bound; bound *= 2) {
+        bucket++;
+    }
+    add(&h->buckets[bucket], 1);
+    add(&h->sum_ns, took_ns);
+}

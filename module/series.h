@@ -1,0 +1,76 @@
+/* Counters of one upstream address (the label `to`), for as long as the process lives: totals survive reloads.
+ *
+ * Threads: any; writers add to the shard of their thread, readers sum. Ownership: the process's registry; never freed (one per distinct
+ * address ever configured). Standards: CoreDNS's coredns_proxy_* families, cases 66 and 80.
+ */
+#pragma once
+
+#include "wire.h"
+
+#include <forward/abi.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    SERIES_SHARDS = 8,
+    SERIES_BUCKETS = 16, /**< 0.25 ms doubled up to 8.192 s, as CoreDNS's TimeBuckets; one more for the rest */
+    SERIES_RCODES = 24,  /**< the last one collects all higher rcodes */
+    SERIES_PROTOS = FWD_PROTO_HTTPS + 1,
+    SERIES_ERRORS = 40,
+};
+
+struct histogram {
+    _Atomic uint64_t buckets[SERIES_BUCKETS + 1];
+    _Atomic uint64_t sum_ns;
+};
+
+struct series_shard {
+    _Alignas(64) _Atomic uint64_t hits[SERIES_PROTOS];
+    _Atomic uint64_t misses[SERIES_PROTOS];
+    _Atomic uint64_t drops[ANSWER_KINDS];
+    _Atomic uint64_t errors[SERIES_ERRORS]; /* by negated FWD_ERR_* */
+    _Atomic uint64_t stale;
+    _Atomic uint64_t health_failures;
+    _Atomic(struct histogram *) duration[SERIES_RCODES]; /* made on first use */
+};
+
+struct series {
+    char *to;
+    struct series *next;
+    struct series_shard shards[SERIES_SHARDS];
+};
+
+/** The series of an address; made on first use. NULL when out of memory. */
+struct series *series_get(const char *to);
+
+/** The newest registered series; walk with next. Entries are only ever added. */
+struct series *series_first(void);
+
+/** A take from the pool: hit or miss. */
+void series_cache(struct series *series, uint32_t proto, bool hit);
+
+/** A message from the upstream that was no answer. */
+void series_drop(struct series *series, enum wire_answer why);
+
+/** An attempt that failed. */
+void series_error(struct series *series, int error);
+
+/** The word that stands for an error in labels, e.g. "timeout". */
+const char *series_error_label(int error);
+
+/** A retry at no charge. */
+void series_stale(struct series *series);
+
+/** A failed probe. */
+void series_health_failure(struct series *series);
+
+/** A successful attempt (case 80). */
+void series_duration(struct series *series, uint32_t rcode, uint64_t took_ns);
+
+/** Counters of the process that have no upstream. */
+struct totals {
+    _Atomic uint64_t healthcheck_broken;
+    _Atomic uint64_t max_concurrent_rejects;
+};
+extern struct totals totals;
