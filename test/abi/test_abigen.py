@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.join(ABI, "gen"))
 import compare  # noqa: E402
 import header  # noqa: E402
 import model  # noqa: E402
+import tap  # noqa: E402
 
 SOURCE = os.path.join(ABI, "forward-abi.json")
 GENERATOR = os.path.join(ABI, "gen", "abigen.py")
@@ -270,4 +271,4 @@ class CommandLine(Case):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    tap.main()

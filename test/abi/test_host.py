@@ -17,6 +17,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import host  # noqa: E402
+import tap  # noqa: E402
 
 SECOND = 10 ** 9
 ADDRESS = bytes([192, 0, 2, 53])
@@ -252,4 +253,4 @@ class Configuration(Base):
 
 if __name__ == "__main__":
     del Modes  # its tests run as those of its subclasses
-    unittest.main()
+    tap.main()
