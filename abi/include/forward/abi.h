@@ -739,7 +739,8 @@ struct fwd_forward {
      *  @param sink Takes the JSON.
      *  @param sink_arg First argument of sink. May be NULL.
      *  @param error The error in CoreDNS's words. May be NULL.
-     *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_SYNTAX, FWD_ERR_CONFIG, FWD_ERR_NOMEM.
+     *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_ABI, FWD_ERR_SYNTAX, FWD_ERR_CONFIG,
+     *      FWD_ERR_NOMEM.
      *  Thread: [any-thread], blocks: reads resolv.conf and TLS files named in the directives.
      *  Memory: directive borrowed until return; error is the caller's and written to.
      *  Since: 1.0. */
