@@ -7,6 +7,7 @@
 #include "suite.h"
 #include "upstream.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static struct upstream *up;

@@ -1,0 +1,226 @@
+/* Faults under load: connections killed, upstreams restarted, instances exchanged while queries run. Nothing that a live upstream could
+ * answer may be lost.
+ *
+ * Happy path: threads send at a steady rate, the fault goes on beside them, and in the end every query has the good answer to its own
+ * name. In host-driven mode the test's thread runs the loop.
+ */
+#include "host.h"
+#include "message.h"
+#include "suite.h"
+#include "upstream.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <time.h>
+
+enum { SENDERS = 2, RATE = 1000 };
+
+struct sender {
+    pthread_t thread;
+    _Atomic(struct host *) *host;
+    unsigned number, count;
+    bool tcp;
+};
+
+static struct upstream *ups[2];
+
+static void setup(void)
+{
+    ups[0] = upstream_create();
+    ups[1] = upstream_create();
+}
+
+static void teardown(void)
+{
+    upstream_destroy(ups[0]);
+    upstream_destroy(ups[1]);
+}
+
+/** Sends count queries, one a millisecond. */
+static void *send_steadily(void *arg)
+{
+    struct sender *sender = arg;
+    for (unsigned i = 0; i < sender->count; i++) {
+        struct host *host = atomic_load(sender->host);
+        (void)(sender->tcp ? host_send_tcp(host, "load.test") : host_send(host, "load.test"));
+        nanosleep(&(struct timespec){.tv_nsec = 1000000000 / RATE}, NULL);
+    }
+    return NULL;
+}
+
+static void start_senders(struct sender *senders, _Atomic(struct host *) *host, unsigned count, bool tcp)
+{
+    for (unsigned i = 0; i < SENDERS; i++) {
+        senders[i] = (struct sender){.host = host, .number = i, .count = count, .tcp = tcp};
+        ck_assert_int_eq(pthread_create(&senders[i].thread, NULL, send_steadily, &senders[i]), 0);
+    }
+}
+
+static void join_senders(struct sender *senders)
+{
+    for (unsigned i = 0; i < SENDERS; i++) {
+        pthread_join(senders[i].thread, NULL);
+    }
+}
+
+/** All queries of a host have the good answer. */
+static void check_all_good(struct host *host, uint64_t count)
+{
+    for (uint64_t token = 1; token <= count; token++) {
+        const struct outcome *outcome = host_outcome(host, token);
+        ck_assert_msg(outcome_good(outcome, "load.test"), "query %llu of %llu: verdict %u, kind %u, %u attempts: %s",
+                      (unsigned long long)token, (unsigned long long)count, outcome->verdict, outcome->kind,
+                      outcome->attempts, outcome->detail);
+    }
+}
+
+/* cases 49, 78: one upstream kills all its connections again and again; one attempt is allowed. A connection that is new when it is
+ * killed has no second chance with one attempt, so the default of two applies here. */
+static void check_kills(int mode, enum ending how)
+{
+    enum { COUNT = 800 };
+    struct sender senders[SENDERS];
+    struct upstream_rule slow = {.delay_ms = 2};
+    upstream_set(ups[0], &slow);
+    _Atomic(struct host *) host = host_open(mode, "forward . %s {\n max_connect_attempts 10\n}", upstream_addr(ups[0]));
+    upstream_kill_every(ups[0], how, 40);
+    start_senders(senders, &host, COUNT, true);
+    host_work(host, COUNT * 1000 / RATE);
+    join_senders(senders);
+    upstream_kill_every(ups[0], END_NONE, 0);
+    host_wait_all(host, 10000);
+    check_all_good(host, SENDERS * COUNT);
+    host_close(host);
+}
+
+START_TEST(connections_killed_by_fin_case_49_78)
+{
+    check_kills(_i, END_FIN);
+}
+END_TEST
+
+START_TEST(connections_killed_by_rst_case_49_78)
+{
+    check_kills(_i, END_RST);
+}
+END_TEST
+
+/* Upstreams restart in turn, so that one is alive at any time. */
+static void check_restarts(int mode, bool tcp)
+{
+    enum { COUNT = 1200, ROUNDS = 6 };
+    struct sender senders[SENDERS];
+    _Atomic(struct host *) host = host_open(mode, "forward . %s %s {\n read_timeout 300ms\n health_check 50ms\n max_connect_attempts 12\n}",
+                                            upstream_addr(ups[0]), upstream_addr(ups[1]));
+    start_senders(senders, &host, COUNT, tcp);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        upstream_down(ups[round % 2]);
+        host_work(host, 150);
+        upstream_up(ups[round % 2]);
+        host_work(host, 100);
+    }
+    host_work(host, 200);
+    join_senders(senders);
+    host_wait_all(host, 20000);
+    check_all_good(host, SENDERS * COUNT);
+    host_close(host);
+}
+
+START_TEST(upstreams_restart_udp)
+{
+    check_restarts(_i, false);
+}
+END_TEST
+
+START_TEST(upstreams_restart_tcp)
+{
+    check_restarts(_i, true);
+}
+END_TEST
+
+/* case 96: instances are exchanged under load, new before old ends; the old one drains. Nothing is lost, connections stay warm. */
+START_TEST(reload_under_load_case_96)
+{
+    enum { COUNT = 1000, RELOADS = 8 };
+    struct sender senders[SENDERS];
+    struct host *old[RELOADS];
+    _Atomic(struct host *) host = host_open(MODE_THREADS, "forward . %s {\n force_tcp\n}", upstream_addr(ups[0]));
+    start_senders(senders, &host, COUNT, false);
+    for (unsigned i = 0; i < RELOADS; i++) {
+        old[i] = host;
+        host_work(old[i], 100);
+        atomic_store(&host, host_open(MODE_THREADS, "forward . %s {\n force_tcp\n max_concurrent %u\n}", upstream_addr(ups[0]),
+                                      5000 + i));
+        /* A sender may have read the old one just before: it is stopped one exchange later. */
+        if (i > 0) {
+            ck_assert_int_eq(old[i - 1]->forward->stop(old[i - 1]->instance, 5000000000u), FWD_OK);
+        }
+    }
+    join_senders(senders);
+    host_wait_all(host, 10000);
+    uint64_t sum = 0;
+    for (unsigned i = 0; i <= RELOADS; i++) {
+        struct host *each = i < RELOADS ? old[i] : host;
+        host_wait_all(each, 10000);
+        check_all_good(each, host_completed(each));
+        sum += host_completed(each);
+        host_close(each);
+    }
+    ck_assert_uint_eq(sum, SENDERS * COUNT);
+    ck_assert_uint_lt(upstream_counts(ups[0]).opened, 60);
+}
+END_TEST
+
+/* Several threads serve one instance at full speed: batches, UDP and TCP mixed. */
+static void *send_batches(void *arg)
+{
+    struct sender *sender = arg;
+    for (unsigned i = 0; i < sender->count; i++) {
+        struct host *host = atomic_load(sender->host);
+        (void)host_send_batch(host, "mixed", 8);
+        (void)host_send_tcp(host, "mixed0.test");
+        if (i % 16 == 0) {
+            nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+        }
+    }
+    return NULL;
+}
+
+START_TEST(many_threads_at_full_speed)
+{
+    enum { COUNT = 100, THREADS = 4 };
+    struct sender senders[THREADS];
+    _Atomic(struct host *) host = host_open(_i, "forward . %s %s", upstream_addr(ups[0]), upstream_addr(ups[1]));
+    for (unsigned i = 0; i < THREADS; i++) {
+        senders[i] = (struct sender){.host = &host, .count = COUNT};
+        ck_assert_int_eq(pthread_create(&senders[i].thread, NULL, send_batches, &senders[i]), 0);
+    }
+    host_work(host, 300);
+    for (unsigned i = 0; i < THREADS; i++) {
+        pthread_join(senders[i].thread, NULL);
+    }
+    host_wait_all(host, 20000);
+    ck_assert_uint_eq(host_completed(host), THREADS * COUNT * 9);
+    for (uint64_t token = 1; token <= THREADS * COUNT * 9; token++) {
+        ck_assert_uint_eq(host_outcome(host, token)->kind, FWD_KIND_ANSWER);
+    }
+    host_close(host);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("load");
+    TCase *tcase = tcase_create("load");
+    tcase_set_timeout(tcase, 60);
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    add_test(tcase, connections_killed_by_fin_case_49_78);
+    add_test(tcase, connections_killed_by_rst_case_49_78);
+    add_test(tcase, upstreams_restart_udp);
+    add_test(tcase, upstreams_restart_tcp);
+    tcase_add_test(tcase, reload_under_load_case_96);
+    add_test(tcase, many_threads_at_full_speed);
+    suite_add_tcase(suite, tcase);
+    return suite_run(suite);
+}
