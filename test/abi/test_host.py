@@ -229,6 +229,26 @@ class Configuration(Base):
         self.addCleanup(opened.destroy)
         self.check_answer(opened, opened.serve(query_wire(9, "one.test"))[0], 9)
 
+    def test_describe_lists_every_option_and_its_default(self):
+        config = json.loads(self.module.corefile_to_json(text="forward . 127.0.0.1"))
+        stanza, = config["forward"]
+        described = {option["name"]: option["default"] for option in json.loads(self.module.describe())["config"]["stanza"]}
+        self.assertEqual(stanza.pop("to"), [{"addr": "127.0.0.1:53", "transport": "dns", "tls_servername": ""}])
+        del described["to"]
+        self.assertEqual(stanza, described)
+
+    def test_documents_have_the_described_form(self):
+        opened = self.open(1)
+        examples = {document["name"]: document["example"] for document in self.abi.doc["documents"]}
+        info = opened.info()
+        self.assertEqual(set(info), set(examples["info"]))
+        self.assertEqual(set(info["upstreams"][0]), set(examples["info"]["upstreams"][0]))
+        parsed = self.module.parse_corefile(".:53 {\n  forward . 127.0.0.1\n}\n")
+        self.assertEqual(parsed, examples["corefile"])
+        for family in json.loads(self.module.metrics(self.abi.FWD_METRICS_JSON)):
+            self.assertEqual(set(family), set(examples["metrics"][0]))
+        self.module.check(json.dumps(examples["configuration"]))
+
     def test_errors_say_where(self):
         with self.assertRaises(host.Failure) as caught:
             self.module.parse_corefile(". {\n", file="/etc/Corefile")
