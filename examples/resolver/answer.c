@@ -1,0 +1,133 @@
+/* Ending queries.
+ *
+ * Happy path: a batch of completions comes in on an I/O thread; each becomes a datagram in the
+ * thread's outbox or octets on its TCP connection; one flush at the end. Failure modes: no memory
+ * for an outbox ends the batch without replies, and the clients ask again.
+ */
+#include "answer.h"
+
+#include "clock.h"
+#include "epoch.h"
+#include "reply.h"
+#include "tcp_conn.h"
+
+#include <pthread.h>
+
+static void log_ending(struct outbox *outbox, const struct pending *pending,
+                       const struct ending *ending, const uint8_t *reply, uint32_t reply_len)
+{
+    const struct query_log *log = &pending->server->log;
+    if (ending->error != NULL) {
+        query_log_error(log, &pending->query, ending->rcode, ending->error, outbox_lines(outbox));
+    }
+    if (log->rule_count == 0) {
+        return;
+    }
+    const union address *local = &pending->client.local;
+    const struct log_event event = {
+        .query = &pending->query,
+        .client = &pending->client.remote,
+        .local = local->any.sa_family != AF_UNSPEC ? local : &pending->port->site->listener->bound,
+        .stream = pending->conn != NULL,
+        .rcode = ending->rcode,
+        .reply = reply,
+        .reply_len = reply_len,
+        .duration_ns = clock_ns() - pending->start_ns,
+    };
+    query_log_answer(log, &event, outbox_lines(outbox));
+}
+
+/** Ends one query. */
+void answer_end(struct outbox *outbox, struct pending *pending, const struct ending *ending)
+{
+    const struct message *query = &pending->query;
+    const uint8_t *reply = ending->wire;
+    uint32_t len;
+    uint8_t *room = outbox_room(outbox, ending->wire_len + REPLY_MAX);
+    if (ending->wire != NULL) {
+        bool copied;
+        uint32_t limit = message_reply_limit(query, pending->conn != NULL);
+        len = reply_answer(query, ending->wire, ending->wire_len, limit, room, &copied);
+        reply = copied ? room : reply;
+        log_ending(outbox, pending, ending, ending->wire, ending->wire_len);
+    } else {
+        len = reply_rcode(query, ending->rcode, room);
+        reply = room;
+        log_ending(outbox, pending, ending, reply, query->question_end);
+    }
+    if (pending->conn != NULL) {
+        tcp_conn_end(pending->conn, reply, len);
+    } else {
+        outbox_queue(outbox, pending->port->fd, &pending->client, reply, len);
+    }
+    pending_release(pending);
+}
+
+static pthread_key_t outbox_key;
+static pthread_once_t outbox_once = PTHREAD_ONCE_INIT;
+
+static void outbox_key_destroy(void *outbox)
+{
+    outbox_destroy(outbox);
+}
+
+static void outbox_key_create(void)
+{
+    (void)pthread_key_create(&outbox_key, outbox_key_destroy);
+}
+
+/* The calling I/O thread's outbox. */
+static struct outbox *outbox_mine(void)
+{
+    (void)pthread_once(&outbox_once, outbox_key_create);
+    struct outbox *outbox = pthread_getspecific(outbox_key);
+    if (outbox == NULL) {
+        outbox = outbox_create();
+        if (outbox != NULL && pthread_setspecific(outbox_key, outbox) != 0) {
+            outbox_destroy(outbox);
+            return NULL;
+        }
+    }
+    return outbox;
+}
+
+/** Takes a batch from the module. */
+void answer_done(void *arg, const struct fwd_completion *completions, uint32_t count)
+{
+    (void)arg;
+    struct outbox *outbox = outbox_mine();
+    for (uint32_t i = 0; i < count; i++) {
+        const struct fwd_completion *completion = &completions[i];
+        struct pending *pending = (struct pending *)(uintptr_t)completion->token;
+        if (outbox == NULL) {
+            if (pending->conn != NULL) {
+                tcp_conn_end(pending->conn, NULL, 0);
+            }
+            pending_release(pending);
+            continue;
+        }
+        struct ending ending = {.rcode = completion->rcode};
+        switch (completion->kind) {
+        case FWD_KIND_ANSWER:
+        case FWD_KIND_NEXT: /* nothing follows forward here: the answer that led to next stands */
+            ending.wire = completion->wire;
+            ending.wire_len = completion->wire_len;
+            break;
+        case FWD_KIND_RCODE:
+            ending.error = completion->detail;
+            break;
+        default: /* cancelled by a stop whose time had passed, or of a kind to come */
+            ending.rcode = RCODE_SERVFAIL;
+            ending.error = completion->detail;
+            break;
+        }
+        if (completion->kind == FWD_KIND_NEXT && completion->wire == NULL) {
+            ending.rcode = RCODE_SERVFAIL;
+            ending.error = "plugin/forward: no next plugin found";
+        }
+        answer_end(outbox, pending, &ending);
+    }
+    if (outbox != NULL) {
+        outbox_flush(outbox);
+    }
+}

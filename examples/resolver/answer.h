@@ -1,0 +1,23 @@
+/* The end of a query: build the reply, send it the way the client came, log it.
+ *
+ * Threads: a worker for what ended at once, the module's I/O threads for the rest, each with its
+ * own outbox.
+ */
+#pragma once
+
+#include "outbox.h"
+
+#include <forward/abi.h>
+
+struct ending {
+    unsigned rcode;
+    const uint8_t *wire; /**< the upstream's answer, or NULL: a reply of our own with rcode */
+    uint32_t wire_len;
+    const char *error; /**< for the errors directive, or NULL */
+};
+
+/** Replies and gives the record back. wire must stay valid until the outbox is flushed. */
+void answer_end(struct outbox *outbox, struct pending *pending, const struct ending *ending);
+
+/** A fwd_done_fn. */
+void answer_done(void *arg, const struct fwd_completion *completions, uint32_t count);

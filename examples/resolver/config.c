@@ -1,0 +1,408 @@
+/* From a Corefile to server blocks.
+ *
+ * Happy path: the module parses the file (fwd.corefile/1); the keys are read, then directive by
+ * directive over all blocks root, bind, errors, log and forward, the last by the module again
+ * (fwd.forward/1); then what CoreDNS checks across blocks. Failure modes: the first error in that
+ * order, worded as CoreDNS words it (cases 8 and 13).
+ */
+#include "config.h"
+
+#include "directive.h"
+#include "overlap.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char *const directives_here[] = {"root", "bind", "log", "errors", "forward"};
+
+/* What CoreDNS 1.14.7 has beyond these: a Corefile that uses one needs CoreDNS, in which the module
+ * runs as well. */
+static const char *const directives_coredns[] = {
+    "metadata",   "geoip",       "cancel",   "proxyproto",  "quic",     "grpc_server",
+    "https",      "https3",      "timeouts", "multisocket", "reload",   "nsid",
+    "bufsize",    "debug",       "trace",    "ready",       "health",   "pprof",
+    "shed",       "prometheus",  "dnstap",   "local",       "dns64",    "any",
+    "chaos",      "loadbalance", "tsig",     "rewrite",     "autopath", "acl",
+    "cache",      "header",      "dnssec",   "tls",         "minimal",  "template",
+    "transfer",   "hosts",       "route53",  "azure",       "clouddns", "k8s_external",
+    "kubernetes", "file",        "auto",     "secondary",   "etcd",     "loop",
+    "grpc",       "erratic",     "whoami",   "on",          "sign",     "view",
+    "nomad",
+};
+
+/** Points the error at its buffers. */
+void module_error_init(struct module_error *error)
+{
+    *error = (struct module_error){
+        .error = FWD_INIT(struct fwd_error),
+    };
+    error->error.msg = error->msg;
+    error->error.msg_cap = sizeof(error->msg);
+    error->error.file = error->file;
+    error->error.file_cap = sizeof(error->file);
+    error->error.pointer = error->pointer;
+    error->error.pointer_cap = sizeof(error->pointer);
+}
+
+/** Copies the module's text. */
+bool failure_from_module(struct failure *failure, const struct fwd_error *error)
+{
+    return failure_set(failure, "%s%s%s", error->msg, error->pointer[0] != '\0' ? " at " : "",
+                       error->pointer);
+}
+
+static bool word_in(const char *const *words, size_t count, const char *word)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(words[i], word) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The tokens of a block's directive, NULL when the block has none of that name. */
+static const json_t *block_tokens(const json_t *block, const char *name)
+{
+    size_t i;
+    const json_t *directive;
+    json_array_foreach(json_object_get(block, "directives"), i, directive)
+    {
+        if (strcmp(json_string_value(json_object_get(directive, "name")), name) == 0) {
+            return json_object_get(directive, "tokens");
+        }
+    }
+    return NULL;
+}
+
+static bool directives_check(const json_t *blocks, struct failure *failure)
+{
+    size_t b;
+    size_t d;
+    const json_t *block;
+    const json_t *directive;
+    json_array_foreach(blocks, b, block)
+    {
+        json_array_foreach(json_object_get(block, "directives"), d, directive)
+        {
+            const char *name = json_string_value(json_object_get(directive, "name"));
+            if (word_in(directives_here, sizeof(directives_here) / sizeof(char *), name)) {
+                continue;
+            }
+            const json_t *token = json_array_get(json_object_get(directive, "tokens"), 0);
+            bool known =
+                word_in(directives_coredns, sizeof(directives_coredns) / sizeof(char *), name);
+            return failure_set(
+                failure, "%s:%lld - Error during parsing: Unknown directive '%s'%s%s%s",
+                json_string_value(json_object_get(token, "file")),
+                (long long)json_integer_value(json_object_get(token, "line")),
+                json_string_value(json_object_get(token, "text")), known ? "\n'" : "",
+                known ? name : "",
+                known ? "' is a plugin of CoreDNS: load forward.so in CoreDNS itself to have "
+                        "both"
+                      : "");
+        }
+    }
+    return true;
+}
+
+static bool key_read(struct server *server, const json_t *zone, const char *default_port,
+                     struct failure *failure)
+{
+    const char *text = json_string_value(json_object_get(zone, "zone"));
+    const char *transport = json_string_value(json_object_get(zone, "transport"));
+    const char *port = json_string_value(json_object_get(zone, "port"));
+    if (transport != NULL && strcmp(transport, "dns") != 0) {
+        return failure_set(failure, "cannot serve %s://%s: fwd-resolver serves dns:// only",
+                           transport, text);
+    }
+    struct server_key *keys =
+        reallocarray(server->keys, server->key_count + 1, sizeof(*server->keys));
+    if (keys == NULL) {
+        return failure_set(failure, "out of memory");
+    }
+    server->keys = keys;
+    struct server_key *key = &keys[server->key_count++];
+    *key = (struct server_key){
+        .zone = strdup(text),
+        .port = strdup(port != NULL && port[0] != '\0' ? port : default_port),
+    };
+    if (key->zone == NULL || key->port == NULL) {
+        return failure_set(failure, "out of memory");
+    }
+    if (!name_from_text(&key->name, key->zone)) {
+        return failure_set(failure,
+                           "error inspecting server blocks: zone is not a valid domain name: %s",
+                           key->zone);
+    }
+    return true;
+}
+
+static bool keys_read(struct server *server, const json_t *block, const char *default_port,
+                      struct failure *failure)
+{
+    size_t k;
+    size_t z;
+    const json_t *key;
+    const json_t *zone;
+    json_array_foreach(json_object_get(block, "keys"), k, key)
+    {
+        const char *error = json_string_value(json_object_get(key, "error"));
+        if (error != NULL) {
+            return failure_set(failure, "error inspecting server blocks: %s", error);
+        }
+        json_array_foreach(json_object_get(key, "zones"), z, zone)
+        {
+            if (!key_read(server, zone, default_port, failure)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static bool root_read(const struct module *module, struct server *server, const json_t *tokens,
+                      struct failure *failure)
+{
+    struct directive directive;
+    directive_init(&directive, "root", tokens);
+    while (directive_next(&directive)) {
+        if (!directive_next_argument(&directive)) {
+            return directive_refuse_count(&directive, failure);
+        }
+        free(server->root);
+        server->root = strdup(directive_text(&directive));
+        if (server->root == NULL) {
+            return failure_set(failure, "plugin/root: out of memory");
+        }
+    }
+    struct stat status;
+    if (server->root != NULL && stat(server->root, &status) != 0) {
+        if (errno != ENOENT) {
+            return directive_refuse(&directive, failure, "unable to access root path '%s': %s",
+                                    server->root, strerror(errno));
+        }
+        (void)fprintf(stderr, "[WARNING] plugin/root: Root path does not exist: %s\n",
+                      server->root);
+    }
+    return true;
+}
+
+static bool bind_read(const struct module *module, struct server *server, const json_t *tokens,
+                      struct failure *failure)
+{
+    return bind_parse(tokens, &server->hosts, failure);
+}
+
+static bool errors_read(const struct module *module, struct server *server, const json_t *tokens,
+                        struct failure *failure)
+{
+    return errors_parse(tokens, &server->log, failure);
+}
+
+static bool log_read(const struct module *module, struct server *server, const json_t *tokens,
+                     struct failure *failure)
+{
+    server->has_log = true;
+    return log_parse(tokens, &server->log, failure);
+}
+
+static bool forward_read(const struct module *module, struct server *server, const json_t *tokens,
+                         struct failure *failure)
+{
+    size_t count = json_array_size(tokens);
+    struct fwd_token *array = calloc(count + 1, sizeof(*array));
+    if (array == NULL) {
+        return failure_set(failure, "plugin/forward: out of memory");
+    }
+    size_t i;
+    const json_t *token;
+    json_array_foreach(tokens, i, token)
+    {
+        array[i] = (struct fwd_token)FWD_INIT(struct fwd_token);
+        array[i].text = json_string_value(json_object_get(token, "text"));
+        array[i].text_len = (uint32_t)json_string_length(json_object_get(token, "text"));
+        array[i].file = json_string_value(json_object_get(token, "file"));
+        array[i].line = (uint32_t)json_integer_value(json_object_get(token, "line"));
+    }
+    struct fwd_directive directive = FWD_INIT(struct fwd_directive);
+    directive.tokens = array;
+    directive.token_count = (uint32_t)count;
+    directive.root = server->root;
+    struct text json = {0};
+    struct module_error error;
+    module_error_init(&error);
+    int status = module->forward->corefile_to_json(&directive, text_sink, &json, &error.error);
+    free(array);
+    if (status < 0) {
+        text_fini(&json);
+        return failure_from_module(failure, &error.error);
+    }
+    server->has_forward = true;
+    server->forward = json_loadb(json.data != NULL ? json.data : "", json.len, 0, NULL);
+    text_fini(&json);
+    return server->forward != NULL ||
+           failure_set(failure, "plugin/forward: the module's configuration is no JSON");
+}
+
+/* CoreDNS's order of plugins. */
+static const struct {
+    const char *name;
+    bool (*read)(const struct module *module, struct server *server, const json_t *tokens,
+                 struct failure *failure);
+} readers[] = {
+    {"root", root_read}, {"bind", bind_read},       {"errors", errors_read},
+    {"log", log_read},   {"forward", forward_read},
+};
+
+static bool blocks_read(const struct module *module, struct config *config, const json_t *blocks,
+                        const char *default_port, struct failure *failure)
+{
+    for (size_t s = 0; s < config->count; s++) {
+        const json_t *block = json_array_get(blocks, s);
+        if (!keys_read(&config->servers[s], block, default_port, failure)) {
+            return false;
+        }
+    }
+    for (size_t r = 0; r < sizeof(readers) / sizeof(readers[0]); r++) {
+        for (size_t s = 0; s < config->count; s++) {
+            const json_t *tokens = block_tokens(json_array_get(blocks, s), readers[r].name);
+            if (tokens != NULL && !readers[r].read(module, &config->servers[s], tokens, failure)) {
+                return false;
+            }
+        }
+    }
+    for (size_t s = 0; s < config->count; s++) { /* without bind: all addresses */
+        if (block_tokens(json_array_get(blocks, s), "bind") == NULL &&
+            !host_list_add(&config->servers[s].hosts, "")) {
+            return failure_set(failure, "out of memory");
+        }
+    }
+    return overlap_check(config, failure);
+}
+
+static json_t *corefile_parse(const struct module *module, const struct corefile *corefile,
+                              struct failure *failure)
+{
+    struct text json = {0};
+    struct module_error error;
+    module_error_init(&error);
+    int status = module->corefile->parse(corefile->text, corefile->len, corefile->name, text_sink,
+                                         &json, &error.error);
+    if (status < 0) {
+        text_fini(&json);
+        failure_from_module(failure, &error.error);
+        return NULL;
+    }
+    json_t *tree = json_loadb(json.data != NULL ? json.data : "", json.len, 0, NULL);
+    text_fini(&json);
+    if (tree == NULL) {
+        failure_set(failure, "%s: the module's tree is no JSON", corefile->name);
+    }
+    return tree;
+}
+
+/* What CoreDNS warns of goes to stderr: stdout may be the JSON of -validate. */
+static void warnings_print(const json_t *tree)
+{
+    size_t i;
+    const json_t *warning;
+    json_array_foreach(json_object_get(tree, "warnings"), i, warning)
+    {
+        (void)fprintf(stderr, "[WARNING] %s\n", json_string_value(warning));
+    }
+}
+
+/** Reads and checks a Corefile. */
+struct config *config_load(const struct module *module, const struct corefile *corefile,
+                           const char *default_port, struct failure *failure)
+{
+    json_t *tree = corefile_parse(module, corefile, failure);
+    if (tree == NULL) {
+        return NULL;
+    }
+    warnings_print(tree);
+    const json_t *blocks = json_object_get(tree, "blocks");
+    struct config *config = calloc(1, sizeof(*config));
+    if (config != NULL) {
+        config->count = json_array_size(blocks);
+        config->servers = calloc(config->count + 1, sizeof(*config->servers));
+    }
+    bool ok = false;
+    if (config == NULL || config->servers == NULL) {
+        failure_set(failure, "out of memory");
+    } else if (config->count == 0) {
+        failure_set(failure, "%s: no server block, nothing to serve", corefile->name);
+    } else {
+        ok = directives_check(blocks, failure) &&
+             blocks_read(module, config, blocks, default_port, failure);
+    }
+    json_decref(tree);
+    if (!ok) {
+        config_destroy(config);
+        return NULL;
+    }
+    return config;
+}
+
+/** Frees a configuration. */
+void config_destroy(struct config *config)
+{
+    if (config == NULL) {
+        return;
+    }
+    for (size_t s = 0; config->servers != NULL && s < config->count; s++) {
+        struct server *server = &config->servers[s];
+        for (size_t k = 0; k < server->key_count; k++) {
+            free(server->keys[k].zone);
+            free(server->keys[k].port);
+        }
+        free(server->keys);
+        host_list_fini(&server->hosts);
+        free(server->root);
+        query_log_fini(&server->log);
+        json_decref(server->forward);
+    }
+    free(config->servers);
+    free(config);
+}
+
+/* HOST:PORT for every address and every port of the block's keys, each once. */
+static json_t *listen_to_json(const struct server *server)
+{
+    json_t *listen = json_array();
+    for (size_t k = 0; k < server->key_count; k++) {
+        bool repeated = false;
+        for (size_t before = 0; before < k; before++) {
+            repeated |= strcmp(server->keys[before].port, server->keys[k].port) == 0;
+        }
+        for (size_t h = 0; h < server->hosts.count && !repeated; h++) {
+            const char *host = server->hosts.hosts[h];
+            json_array_append_new(listen,
+                                  json_sprintf(strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s",
+                                               host, server->keys[k].port));
+        }
+    }
+    return listen;
+}
+
+/** The effective configuration. */
+json_t *config_to_json(const struct config *config)
+{
+    json_t *servers = json_array();
+    for (size_t s = 0; s < config->count; s++) {
+        const struct server *server = &config->servers[s];
+        json_t *zones = json_array();
+        for (size_t k = 0; k < server->key_count; k++) {
+            json_array_append_new(zones, json_string(server->keys[k].zone));
+        }
+        json_t *forward = json_object_get(server->forward, "forward");
+        json_array_append_new(
+            servers, json_pack("{s:o, s:o, s:o}", "zones", zones, "listen", listen_to_json(server),
+                               "forward", forward != NULL ? json_incref(forward) : json_array()));
+    }
+    return json_pack("{s:o}", "servers", servers);
+}

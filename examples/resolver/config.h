@@ -1,0 +1,68 @@
+/* A Corefile as the daemon uses it: server blocks with their zones, addresses, logs and forward
+ * configuration.
+ *
+ * Threads: made by main, then read by all. Ownership: config_destroy frees everything, instances
+ * must be gone by then. Limits: only plain DNS is served; keys of other transports are refused by
+ * name.
+ */
+#pragma once
+
+#include "bind.h"
+#include "module_load.h"
+#include "name.h"
+#include "query_log.h"
+
+#include <jansson.h>
+
+/** One key of a server block. */
+struct server_key {
+    char *zone; /**< normalised: lower case, final dot */
+    char *port; /**< as the Corefile or -dns.port gives it; a number up to 65535 once config_load
+                   has returned */
+    struct name name;
+};
+
+struct server {
+    struct server_key *keys;
+    size_t key_count;
+    struct host_list hosts; /**< "" alone stands for all addresses */
+    char *root;
+    bool has_log;
+    struct query_log log;
+    bool has_forward;
+    json_t *forward;               /**< configuration of its instance */
+    struct fwd_instance *instance; /**< NULL until the service makes it */
+};
+
+struct config {
+    struct server *servers;
+    size_t count;
+};
+
+/** Where a Corefile comes from. */
+struct corefile {
+    const char *name; /**< as errors print it */
+    const char *text;
+    size_t len;
+};
+
+/** Reads and checks a Corefile, in CoreDNS's order and words. Nothing is opened on the network. */
+struct config *config_load(const struct module *module, const struct corefile *corefile,
+                           const char *default_port, struct failure *failure);
+void config_destroy(struct config *config);
+
+/** The effective configuration: {"servers":[{"zones","listen","forward"}]}; NULL when out of
+ * memory. */
+json_t *config_to_json(const struct config *config);
+
+/** A module error as one line. */
+bool failure_from_module(struct failure *failure, const struct fwd_error *error);
+
+/** Room for a module error, tied to the struct fwd_error that is passed. */
+struct module_error {
+    struct fwd_error error;
+    char msg[FAILURE_MAX];
+    char file[1024];
+    char pointer[512];
+};
+void module_error_init(struct module_error *error);

@@ -1,0 +1,36 @@
+/* A cursor over the tokens of one directive: what may follow on its line, what stands in its block.
+ *
+ * Its rules are those of CoreDNS's dispenser (cases 6 and 7): a line ends where file or line number
+ * changes, arguments end at `{`, a block opens on the directive's line and does not nest. Threads:
+ * none of its own. Ownership: the tokens stay the configuration tree's.
+ */
+#pragma once
+
+#include "text.h"
+
+#include <jansson.h>
+
+struct directive {
+    const char *name;
+    const json_t *tokens; /**< [{"text", "file", "line"}...] */
+    size_t count;
+    size_t cursor; /**< the current token; count when there is none yet */
+    bool in_block;
+};
+
+void directive_init(struct directive *directive, const char *name, const json_t *tokens);
+
+const char *directive_text(const struct directive *directive);
+bool directive_next(struct directive *directive);
+bool directive_next_argument(struct directive *directive);
+bool directive_next_in_block(struct directive *directive);
+
+/** The next argument before `{` or the line's end; NULL when there is none. */
+const char *directive_argument(struct directive *directive);
+
+/** "plugin/NAME: FILE:LINE - Error during parsing: ..."; false, as failure_set. */
+bool directive_refuse(const struct directive *directive, struct failure *failure,
+                      const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/** CoreDNS's complaint about a wrong number of arguments. */
+bool directive_refuse_count(const struct directive *directive, struct failure *failure);

@@ -1,0 +1,23 @@
+/* The command line, in the syntax of Go's flag package, which CoreDNS's operators know: one or two
+ * dashes, -flag value or -flag=value, booleans without a value.
+ *
+ * Threads: main only. Ownership: values point into argv.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+struct flags {
+    const char *conf; /**< NULL: ./Corefile */
+    const char *port; /**< default port of server blocks */
+    const char *module;
+    const char *user;
+    bool validate;
+    bool json;
+    bool quiet;
+    bool version;
+};
+
+/** Parses. Anything but a well-formed line ends the process as Go's flag package does: a message,
+ * the usage, exit status 2 (0 after -help). */
+void flags_parse(struct flags *flags, int argc, char **argv);

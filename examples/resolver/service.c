@@ -1,0 +1,225 @@
+/* The running daemon.
+ *
+ * Happy path: open, start, perhaps reload, stop. A reload makes the new instances while the old
+ * ones still answer, so the module hands the warm connections on; then every worker goes over, and
+ * only then the old instances are drained. Failure modes: whatever fails before the workers go over
+ * leaves the running epoch untouched.
+ */
+#include "service.h"
+
+#include "answer.h"
+#include "clock.h"
+#include "log.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* SIGTERM to exit is to take 5 s at most: the drain, then a moment for TCP clients to take their
+ * last answers. */
+#define STOP_DRAIN_NS (4ull * SECOND_NS)
+#define RELOAD_DRAIN_NS (6ull * SECOND_NS) /* no query lives longer */
+enum { WORKERS_MAX = 64 };
+
+static const void *service_get(void *arg, const char *id)
+{
+    (void)arg;
+    return strcmp(id, FWD_LOG_ID) == 0 ? &log_service : NULL;
+}
+
+static unsigned cpu_count(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) != 0) {
+        return 2;
+    }
+    int count = CPU_COUNT(&set);
+    return count < WORKERS_MAX ? (unsigned)count : WORKERS_MAX;
+}
+
+/** Makes the workers. */
+bool service_init(struct service *service, const struct module *module, struct failure *failure)
+{
+    *service = (struct service){.module = module, .host = FWD_INIT(struct fwd_host)};
+    service->host.completion_size = sizeof(struct fwd_completion);
+    service->host.done = answer_done;
+    service->host.get_service = service_get;
+    (void)pthread_mutex_init(&service->mutex, NULL);
+    (void)pthread_cond_init(&service->changed, NULL);
+    unsigned count = cpu_count();
+    service->workers = calloc(count, sizeof(struct worker));
+    if (service->workers == NULL) {
+        return failure_set(failure, "out of memory");
+    }
+    for (; service->worker_count < count; service->worker_count++) {
+        if (!worker_init(&service->workers[service->worker_count], service,
+                         service->worker_count)) {
+            service->worker_count++; /* what it has of itself is to be freed */
+            return failure_set(failure, "cannot make a worker");
+        }
+    }
+    return true;
+}
+
+/* Makes an epoch with instances that are not started yet. Takes config in any case. */
+static struct epoch *epoch_open(struct service *service, struct config *config,
+                                struct epoch *before, struct failure *failure)
+{
+    struct epoch *epoch = epoch_create(config, before, service->worker_count, failure);
+    if (epoch == NULL) {
+        config_destroy(config);
+        return NULL;
+    }
+    if (!epoch_instances(epoch, service->module, &service->host, failure)) {
+        epoch_drain(epoch, service->module, 0);
+        epoch_destroy(epoch);
+        return NULL;
+    }
+    return epoch;
+}
+
+/** Opens. */
+bool service_open(struct service *service, struct config *config, struct failure *failure)
+{
+    struct epoch *epoch = epoch_open(service, config, NULL, failure);
+    atomic_store(&service->epoch, epoch);
+    return epoch != NULL;
+}
+
+/** Starts. */
+bool service_start(struct service *service, struct failure *failure)
+{
+    if (!epoch_start(atomic_load(&service->epoch), service->module, failure)) {
+        return false;
+    }
+    for (unsigned i = 0; i < service->worker_count; i++) {
+        if (!worker_start(&service->workers[i])) {
+            return failure_set(failure, "cannot start a thread");
+        }
+    }
+    return true;
+}
+
+/** Counts a worker. */
+void service_acknowledge(struct service *service)
+{
+    (void)pthread_mutex_lock(&service->mutex);
+    service->acknowledged++;
+    (void)pthread_cond_signal(&service->changed);
+    (void)pthread_mutex_unlock(&service->mutex);
+}
+
+/* Makes all workers go over to an epoch and waits until they have. */
+static void epoch_publish(struct service *service, struct epoch *epoch)
+{
+    unsigned running = 0;
+    (void)pthread_mutex_lock(&service->mutex);
+    service->acknowledged = 0;
+    atomic_store(&service->epoch, epoch);
+    for (unsigned i = 0; i < service->worker_count; i++) {
+        running += service->workers[i].running;
+        worker_wake(&service->workers[i]);
+    }
+    while (service->acknowledged < running) {
+        (void)pthread_cond_wait(&service->changed, &service->mutex);
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+}
+
+static void *retire_run(void *arg)
+{
+    struct service *service = arg;
+    epoch_drain(service->retiring, service->module, RELOAD_DRAIN_NS);
+    atomic_store(&service->retired, true);
+    (void)kill(getpid(), SIGUSR2);
+    return NULL;
+}
+
+/* Joins the thread that drained the epoch before, and frees that epoch. */
+static void retire_finish(struct service *service)
+{
+    if (service->retire_running) {
+        (void)pthread_join(service->retire_thread, NULL);
+        service->retire_running = false;
+    }
+    epoch_destroy(service->retiring);
+    service->retiring = NULL;
+}
+
+/** Whether a reload is not over yet. */
+bool service_reloading(struct service *service)
+{
+    if (service->retiring != NULL && atomic_load(&service->retired)) {
+        retire_finish(service);
+    }
+    return service->retiring != NULL;
+}
+
+/** Reloads. */
+bool service_reload(struct service *service, struct config *config, struct failure *failure)
+{
+    struct epoch *before = atomic_load(&service->epoch);
+    struct epoch *epoch = epoch_open(service, config, before, failure);
+    if (epoch == NULL) {
+        return false;
+    }
+    if (!epoch_start(epoch, service->module, failure)) {
+        epoch_drain(epoch, service->module, 0);
+        epoch_destroy(epoch);
+        return false;
+    }
+    epoch_succeed(before, epoch);
+    epoch_publish(service, epoch);
+    service->retiring = before;
+    atomic_store(&service->retired, false);
+    service->retire_running =
+        pthread_create(&service->retire_thread, NULL, retire_run, service) == 0;
+    if (!service->retire_running) { /* then here, while signals wait */
+        epoch_drain(before, service->module, RELOAD_DRAIN_NS);
+        retire_finish(service);
+    }
+    return true;
+}
+
+/** Stops. */
+void service_stop(struct service *service)
+{
+    struct epoch *last = atomic_load(&service->epoch);
+    struct epoch *empty = epoch_create_empty();
+    if (empty != NULL) {
+        epoch_publish(service, empty);
+    }
+    epoch_drain(last, service->module, STOP_DRAIN_NS);
+    retire_finish(service);
+    /* The workers' last turn: it closes the TCP connections whose answers have gone. */
+    atomic_store(&service->stopping, true);
+    for (unsigned i = 0; i < service->worker_count; i++) {
+        worker_wake(&service->workers[i]);
+    }
+    for (unsigned i = 0; i < service->worker_count; i++) {
+        worker_join(&service->workers[i]);
+    }
+    if (empty != NULL) {
+        atomic_store(&service->epoch, empty);
+        epoch_destroy(last);
+    }
+}
+
+/** Frees. */
+void service_fini(struct service *service)
+{
+    for (unsigned i = 0; i < service->worker_count; i++) {
+        worker_join(&service->workers[i]);
+        worker_fini(&service->workers[i]);
+    }
+    free(service->workers);
+    struct epoch *epoch = atomic_load(&service->epoch);
+    if (epoch != NULL) {
+        epoch_drain(epoch, service->module, 0);
+        epoch_destroy(epoch);
+    }
+    (void)pthread_cond_destroy(&service->changed);
+    (void)pthread_mutex_destroy(&service->mutex);
+}

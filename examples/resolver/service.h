@@ -1,0 +1,55 @@
+/* The running daemon: workers, the current epoch, reload and end.
+ *
+ * Threads: main controls it; workers read `epoch` and acknowledge it. Ownership: owns the workers
+ * and the epochs.
+ */
+#pragma once
+
+#include "module_load.h"
+#include "worker.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct service {
+    const struct module *module;
+    struct worker *workers;
+    unsigned worker_count;
+    struct fwd_host host;
+
+    _Atomic(struct epoch *) epoch;
+    atomic_bool stopping; /**< workers end */
+
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    /* guarded by mutex */
+    unsigned acknowledged; /**< workers that have gone over to the epoch */
+
+    /* the old epoch of a reload drains in a thread of its own, so that signals are still heard */
+    pthread_t retire_thread;
+    struct epoch *retiring;
+    bool retire_running;
+    atomic_bool retired;
+};
+
+/** Makes one worker per CPU that the process may use. */
+bool service_init(struct service *service, const struct module *module, struct failure *failure);
+
+/** Opens the sockets and makes the instances, then starts them and the workers. Takes config in any
+ * case. */
+bool service_open(struct service *service, struct config *config, struct failure *failure);
+bool service_start(struct service *service, struct failure *failure);
+
+/** Goes over to another configuration without losing a query. On failure all stays as it was. Takes
+ * config in any case. */
+bool service_reload(struct service *service, struct config *config, struct failure *failure);
+
+/** Whether the configuration before a reload still drains. Main is sent SIGUSR2 when that ends. */
+bool service_reloading(struct service *service);
+
+/** Answers what is in flight, for some seconds at most, and ends everything. */
+void service_stop(struct service *service);
+void service_fini(struct service *service);
+
+/** A worker has gone over to the current epoch. */
+void service_acknowledge(struct service *service);

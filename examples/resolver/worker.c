@@ -1,0 +1,354 @@
+/* A worker thread.
+ *
+ * Happy path: epoll says which socket has something; up to BATCH datagrams are read with one
+ * recvmmsg, judged, and handed to the module in one serve per server block. Answers come in
+ * answer_done on the module's threads. Failure modes: what the module does not take is answered at
+ * once; a worker that cannot watch a socket logs it and goes on.
+ */
+#include "worker.h"
+
+#include "answer.h"
+#include "clock.h"
+#include "intake.h"
+#include "log.h"
+#include "service.h"
+#include "tcp_server.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum { DATAGRAM_MAX = 4096, EVENTS = 64 };
+
+/* Datagrams of one recvmmsg. */
+struct inbox {
+    struct mmsghdr messages[BATCH];
+    struct iovec data[BATCH];
+    struct client clients[BATCH];
+    struct address_control controls[BATCH];
+    uint8_t octets[BATCH][DATAGRAM_MAX];
+};
+
+/* Hands the batch to the module and ends what it does not take. */
+static void batch_serve(struct worker *worker)
+{
+    uint32_t count = worker->batched;
+    if (count == 0) {
+        return;
+    }
+    worker->batched = 0;
+    const struct module *module = worker->service->module;
+    int status = module->forward->serve(worker->server->instance, worker->queries, count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct fwd_query *query = &worker->queries[i];
+        struct pending *pending = (struct pending *)(uintptr_t)query->token;
+        struct ending ending = {.rcode = RCODE_SERVFAIL};
+        if (status < 0) {
+            ending.error = module->entry->strerror(status);
+        } else if (query->verdict == FWD_VERDICT_ACCEPTED) {
+            continue; /* pending may be gone already */
+        } else if (query->verdict == FWD_VERDICT_NEXT) {
+            ending.error = "plugin/forward: no next plugin found";
+        } else if (query->verdict == FWD_VERDICT_RCODE) {
+            ending.rcode = query->rcode;
+            ending.error = query->detail;
+        }
+        answer_end(worker->outbox, pending, &ending);
+    }
+}
+
+static void batch_add(struct worker *worker, struct pending *pending)
+{
+    if (worker->batched == BATCH || (worker->batched > 0 && worker->server != pending->server)) {
+        batch_serve(worker);
+    }
+    worker->server = pending->server;
+    uint32_t i = worker->batched++;
+    worker->details[i][0] = '\0';
+    worker->queries[i] = (struct fwd_query){
+        .struct_size = sizeof(struct fwd_query),
+        .flags = pending->conn != NULL ? FWD_QUERY_TCP : 0,
+        .token = (uintptr_t)pending,
+        .wire = pending->query.wire,
+        .wire_len = pending->query.len,
+        .client = address_to_abi(&pending->client.remote),
+        .detail = worker->details[i],
+        .detail_cap = DETAIL_MAX,
+    };
+}
+
+static void reply_send(struct worker *worker, const struct port *port, const struct client *client,
+                       struct tcp_conn *conn, const uint8_t *reply, uint32_t len)
+{
+    if (conn != NULL) {
+        tcp_conn_end(conn, reply, len);
+    } else if (len > 0) {
+        outbox_queue(worker->outbox, port->fd, client, reply, len);
+    }
+}
+
+/** Takes a query in. */
+void worker_query(struct worker *worker, const struct port *port, const struct client *client,
+                  struct tcp_conn *conn, uint8_t *wire, uint32_t len)
+{
+    struct message query;
+    const struct server *server = NULL;
+    uint8_t *reply = outbox_room(worker->outbox, REPLY_MAX);
+    uint32_t reply_len = 0;
+    switch (intake_judge(port->site, wire, len, &query, &server, reply, &reply_len)) {
+    case INTAKE_SILENCE:
+    case INTAKE_REPLY:
+        reply_send(worker, port, client, conn, reply, reply_len);
+        return;
+    case INTAKE_SERVE:
+        break;
+    }
+    struct pending *pending = pending_take(&worker->slab, &query);
+    if (pending == NULL) {
+        reply_len = reply_rcode(&query, RCODE_SERVFAIL, reply);
+        reply_send(worker, port, client, conn, reply, reply_len);
+        return;
+    }
+    pending->server = server;
+    pending->conn = conn;
+    pending->port = port;
+    pending->client = *client;
+    if (server->log.rule_count > 0) {
+        pending->start_ns = clock_ns();
+    }
+    if (server->instance != NULL) {
+        batch_add(worker, pending);
+        return;
+    }
+    const struct ending ending = {
+        .rcode = RCODE_SERVFAIL,
+        .error = server->has_log ? "plugin/log: no next plugin found"
+                                 : "plugin/errors: no next plugin found",
+    };
+    answer_end(worker->outbox, pending, &ending);
+}
+
+/** Serves and sends what has gathered. */
+void worker_flush(struct worker *worker)
+{
+    batch_serve(worker);
+    outbox_flush(worker->outbox);
+}
+
+/* The address that a datagram was sent to, where the socket itself does not say it. */
+static void local_read(struct msghdr *header, union address *local)
+{
+    local->any.sa_family = AF_UNSPEC;
+    struct cmsghdr *control = CMSG_FIRSTHDR(header);
+    if (control == NULL) {
+        return;
+    }
+    if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_PKTINFO) {
+        struct in_pktinfo info;
+        memcpy(&info, CMSG_DATA(control), sizeof(info));
+        local->in = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = info.ipi_addr};
+    } else if (control->cmsg_level == IPPROTO_IPV6 && control->cmsg_type == IPV6_PKTINFO) {
+        struct in6_pktinfo info;
+        memcpy(&info, CMSG_DATA(control), sizeof(info));
+        local->in6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_addr = info.ipi6_addr};
+        if (IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr)) {
+            local->in6.sin6_scope_id = info.ipi6_ifindex;
+        }
+    }
+}
+
+static void inbox_arm(struct inbox *inbox, unsigned count, bool wildcard)
+{
+    for (unsigned i = 0; i < count; i++) {
+        inbox->data[i] = (struct iovec){inbox->octets[i], DATAGRAM_MAX};
+        inbox->messages[i].msg_hdr = (struct msghdr){
+            .msg_name = &inbox->clients[i].remote,
+            .msg_namelen = sizeof(inbox->clients[i].remote),
+            .msg_iov = &inbox->data[i],
+            .msg_iovlen = 1,
+            .msg_control = wildcard ? &inbox->controls[i] : NULL,
+            .msg_controllen = wildcard ? sizeof(inbox->controls[i]) : 0,
+        };
+    }
+}
+
+static void udp_read(struct worker *worker, const struct port *port)
+{
+    struct inbox *inbox = worker->inbox;
+    inbox_arm(inbox, BATCH, port->site->listener->wildcard);
+    int count = recvmmsg(port->fd, inbox->messages, BATCH, MSG_DONTWAIT, NULL);
+    for (int i = 0; i < count; i++) {
+        local_read(&inbox->messages[i].msg_hdr, &inbox->clients[i].local);
+        worker_query(worker, port, &inbox->clients[i], NULL, inbox->octets[i],
+                     inbox->messages[i].msg_len);
+    }
+    worker_flush(worker);
+}
+
+static void watch(struct worker *worker, int operation, struct port *port)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = port};
+    if (epoll_ctl(worker->epoll_fd, operation, port->fd, &event) != 0) {
+        log_print(FWD_LEVEL_ERROR, "cannot watch a listening socket: %s", strerror(errno));
+    }
+}
+
+static void epoch_adopt(struct worker *worker, const struct epoch *epoch)
+{
+    size_t count;
+    struct port *ports = epoch_ports(epoch, worker->index, &count);
+    for (size_t i = 0; i < count; i++) {
+        watch(worker, ports[i].adopted ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, &ports[i]);
+    }
+    if (worker->epoch != NULL) {
+        ports = epoch_ports(worker->epoch, worker->index, &count);
+        for (size_t i = 0; i < count; i++) {
+            if (ports[i].successor == NULL) {
+                watch(worker, EPOLL_CTL_DEL, &ports[i]);
+            }
+        }
+        tcp_server_succeed(worker);
+    }
+    worker->epoch = epoch;
+    service_acknowledge(worker->service);
+}
+
+/** Puts a connection into the worker's mail, once. */
+void worker_mail(struct worker *worker, struct tcp_conn *conn)
+{
+    if (atomic_exchange(&conn->mailed, true)) {
+        return;
+    }
+    tcp_conn_ref(conn);
+    struct tcp_conn *head = atomic_load(&worker->mail);
+    do {
+        conn->mail_next = head;
+    } while (!atomic_compare_exchange_weak(&worker->mail, &head, conn));
+    if (head == NULL) {
+        worker_wake(worker);
+    }
+}
+
+/** Wakes. */
+void worker_wake(struct worker *worker)
+{
+    (void)eventfd_write(worker->wake_fd, 1);
+}
+
+static void mail_read(struct worker *worker)
+{
+    eventfd_t value;
+    (void)eventfd_read(worker->wake_fd, &value);
+    struct tcp_conn *conn = atomic_exchange(&worker->mail, NULL);
+    while (conn != NULL) {
+        struct tcp_conn *next = conn->mail_next;
+        atomic_store(&conn->mailed, false);
+        tcp_server_handle(worker, conn, 0);
+        tcp_conn_unref(conn);
+        conn = next;
+    }
+}
+
+static void event_handle(struct worker *worker, const struct epoll_event *event)
+{
+    struct source *source = event->data.ptr;
+    switch (source->kind) {
+    case SOURCE_WAKE:
+        mail_read(worker);
+        break;
+    case SOURCE_UDP:
+        udp_read(worker, (struct port *)source);
+        break;
+    case SOURCE_TCP_LISTEN:
+        tcp_server_accept(worker, (struct port *)source);
+        break;
+    case SOURCE_TCP_CONN:
+        tcp_server_handle(worker, (struct tcp_conn *)source, event->events);
+        break;
+    }
+}
+
+static void *worker_run(void *arg)
+{
+    struct worker *worker = arg;
+    uint64_t tick_ns = 0;
+    while (!atomic_load(&worker->service->stopping)) {
+        struct epoch *epoch = atomic_load(&worker->service->epoch);
+        if (epoch != worker->epoch) {
+            epoch_adopt(worker, epoch);
+        }
+        struct epoll_event events[EVENTS];
+        bool ticks = worker->tcp.count > 0 || worker->tcp.accept_paused;
+        int count = epoll_wait(worker->epoll_fd, events, EVENTS, ticks ? 1000 : -1);
+        for (int i = 0; i < count; i++) {
+            event_handle(worker, &events[i]);
+        }
+        uint64_t now = ticks ? clock_ns() : 0;
+        if (ticks && now >= tick_ns) {
+            tick_ns = now + SECOND_NS;
+            tcp_server_tick(worker, now);
+        }
+        tcp_server_bury(worker);
+    }
+    return NULL;
+}
+
+/** Makes a worker. */
+bool worker_init(struct worker *worker, struct service *service, unsigned index)
+{
+    *worker = (struct worker){.service = service, .index = index, .wake.kind = SOURCE_WAKE};
+    worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    worker->outbox = outbox_create();
+    worker->inbox = calloc(1, sizeof(struct inbox));
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &worker->wake};
+    return tcp_server_init(worker) && worker->epoll_fd >= 0 && worker->wake_fd >= 0 &&
+           worker->outbox != NULL && worker->inbox != NULL &&
+           epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, worker->wake_fd, &event) == 0;
+}
+
+/** Starts the thread. */
+bool worker_start(struct worker *worker)
+{
+    worker->running = pthread_create(&worker->thread, NULL, worker_run, worker) == 0;
+    if (worker->running) {
+        char name[16];
+        (void)snprintf(name, sizeof(name), "worker-%u", worker->index);
+        (void)pthread_setname_np(worker->thread, name);
+    }
+    return worker->running;
+}
+
+/** Waits for the thread's end. */
+void worker_join(struct worker *worker)
+{
+    if (worker->running) {
+        (void)pthread_join(worker->thread, NULL);
+        worker->running = false;
+    }
+}
+
+/** Frees a worker whose thread has ended. */
+void worker_fini(struct worker *worker)
+{
+    struct tcp_conn *conn = atomic_exchange(&worker->mail, NULL);
+    while (conn != NULL) {
+        struct tcp_conn *next = conn->mail_next;
+        tcp_conn_unref(conn);
+        conn = next;
+    }
+    tcp_server_fini(worker);
+    outbox_destroy(worker->outbox);
+    free(worker->inbox);
+    pending_slab_fini(&worker->slab);
+    if (worker->epoll_fd >= 0) {
+        (void)close(worker->epoll_fd);
+    }
+    if (worker->wake_fd >= 0) {
+        (void)close(worker->wake_fd);
+    }
+}
