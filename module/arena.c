@@ -1,7 +1,7 @@
 /* An arena of growing blocks.
  *
- * Happy path: a pointer moves up in the newest block. What does not fit gets a new block, of its own size if it is large.
- * Failure modes: NULL when malloc fails; what was handed out stays valid.
+ * Happy path: a pointer moves up in the newest block. What does not fit gets a new block, of its
+ * own size if it is large. Failure modes: NULL when malloc fails; what was handed out stays valid.
  */
 #include "arena.h"
 

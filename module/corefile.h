@@ -3,16 +3,19 @@
  *   {"blocks": [{"keys": [{"text": ".:53", "file": "Corefile", "line": 1,
  *                          "zones": [{"zone": ".", "port": "53", "transport": "dns"}]}],
  *                "directives": [{"name": "forward",
- *                                "tokens": [{"text": "forward", "file": "Corefile", "line": 2}, ...]}]}],
- *    "warnings": ["..."]}
+ *                                "tokens": [{"text": "forward", "file": "Corefile", "line": 2},
+ * ...]}]}], "warnings": ["..."]}
  *
- * Blocks are in file order. A directive stands once per block, where it is first met, with the tokens of all its lines (case 8); its
- * name is expanded, its first token is as written (case 10). Two tokens are on one line when their files are equal and the second's
- * line is the first's plus the newlines in the first's text (case 6). A key has either zones, several for a CIDR notation, with port
- * "" where none is given, or "error" with CoreDNS's text. Which directives exist is the host's to know.
+ * Blocks are in file order. A directive stands once per block, where it is first met, with the
+ * tokens of all its lines (case 8); its name is expanded, its first token is as written (case 10).
+ * Two tokens are on one line when their files are equal and the second's line is the first's plus
+ * the newlines in the first's text (case 6). A key has either zones, several for a CIDR notation,
+ * with port
+ * "" where none is given, or "error" with CoreDNS's text. Which directives exist is the host's to
+ * know.
  *
- * Threads: any. Ownership: the result is a new reference. Limits: TOKENS_MAX tokens, files of FILE_MAX octets.
- * Standards: coredns/caddy caddyfile/parse.go (corner cases 1-13).
+ * Threads: any. Ownership: the result is a new reference. Limits: TOKENS_MAX tokens, files of
+ * FILE_MAX octets. Standards: coredns/caddy caddyfile/parse.go (corner cases 1-13).
  */
 #pragma once
 

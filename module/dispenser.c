@@ -1,7 +1,7 @@
 /* Tokens one by one.
  *
- * Happy path: an index moves over the tokens. Failure modes: none but the end of the tokens; the error functions put CoreDNS's words
- * around a text.
+ * Happy path: an index moves over the tokens. Failure modes: none but the end of the tokens; the
+ * error functions put CoreDNS's words around a text.
  */
 #include "dispenser.h"
 

@@ -1,6 +1,8 @@
-/* Tokens handed out one by one, with CoreDNS's rules of what is on the same line and in the same block.
+/* Tokens handed out one by one, with CoreDNS's rules of what is on the same line and in the same
+ * block.
  *
- * Threads: one at a time. Ownership: borrows the tokens. Standards: coredns/caddy caddyfile/dispenser.go (cases 6, 7, 13).
+ * Threads: one at a time. Ownership: borrows the tokens. Standards: coredns/caddy
+ * caddyfile/dispenser.go (cases 6, 7, 13).
  */
 #pragma once
 
@@ -31,7 +33,8 @@ bool dispenser_next_block(struct dispenser *dispenser);
 /** The current token's text, "" before the first. */
 const char *dispenser_value(const struct dispenser *dispenser);
 
-/** Error `FILE:LINE - Error during parsing: ...` about the current token, with prefix before it. @return FWD_ERR_SYNTAX */
+/** Error `FILE:LINE - Error during parsing: ...` about the current token, with prefix before it.
+ * @return FWD_ERR_SYNTAX */
 int dispenser_error(const struct dispenser *dispenser, const char *prefix, struct fwd_error *error,
                     const char *format, ...) __attribute__((format(printf, 4, 5)));
 

@@ -1,8 +1,9 @@
 /* Filling the caller's struct fwd_error.
  *
  * Happy path: error_set formats the text straight into the caller's buffers, cutting it to fit.
- * Failure modes: none. A NULL error, NULL buffers, buffers of no octets and a struct of an older minor are all served as far as
- * they go; the code is returned in any case, so that `return error_set(...)` is the usual way out of a function.
+ * Failure modes: none. A NULL error, NULL buffers, buffers of no octets and a struct of an older
+ * minor are all served as far as they go; the code is returned in any case, so that `return
+ * error_set(...)` is the usual way out of a function.
  */
 #include "error.h"
 

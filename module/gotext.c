@@ -1,7 +1,8 @@
 /* Numbers, durations and quoting in Go's manner.
  *
- * Happy path: text in, number out. Failure modes: what Go refuses is refused with Go's text. Quoting differs from Go's in one
- * point: which of the rarer non-ASCII characters count as printable is decided by a short table, not by all of Unicode's.
+ * Happy path: text in, number out. Failure modes: what Go refuses is refused with Go's text.
+ * Quoting differs from Go's in one point: which of the rarer non-ASCII characters count as
+ * printable is decided by a short table, not by all of Unicode's.
  */
 #include "gotext.h"
 
@@ -27,7 +28,8 @@ static int number_fail(const char *function, const char *text, const char *why, 
     return -1;
 }
 
-/* Reads decimal digits only. Returns 0, 1 for a syntax error, 2 when the value exceeds max before one was met. */
+/* Reads decimal digits only. Returns 0, 1 for a syntax error, 2 when the value exceeds max before
+ * one was met. */
 static int digits_read(const char *text, uint64_t max, uint64_t *ret)
 {
     uint64_t value = 0;
@@ -83,7 +85,8 @@ int gotext_uint32(const char *text, uint32_t *ret, char reason[GOTEXT_REASON])
     return 0;
 }
 
-/* Package time has a quoting of its own: everything outside of printable ASCII becomes \xNN, octet by octet. */
+/* Package time has a quoting of its own: everything outside of printable ASCII becomes \xNN, octet
+ * by octet. */
 static char *time_quote(const char *text, size_t len, char *buf, size_t cap)
 {
     size_t at = 0;
@@ -321,16 +324,15 @@ void gotext_duration_print(int64_t ns, char ret[GOTEXT_DURATION])
     }
 }
 
-/* Not printable by strconv.IsPrint, of what may be met in configuration files: controls, all spaces but U+0020, format
- * characters, surrogates' neighbours, private use, noncharacters. */
+/* Not printable by strconv.IsPrint, of what may be met in configuration files: controls, all spaces
+ * but U+0020, format characters, surrogates' neighbours, private use, noncharacters. */
 static bool rune_hidden(uint32_t rune)
 {
     static const uint32_t ranges[][2] = {
-        {0x7f, 0xa0},         {0xad, 0xad},         {0x600, 0x605},       {0x61c, 0x61c},
-        {0x6dd, 0x6dd},       {0x70f, 0x70f},       {0x1680, 0x1680},     {0x180e, 0x180e},
-        {0x2000, 0x200f},     {0x2028, 0x202f},     {0x205f, 0x206f},     {0x3000, 0x3000},
-        {0xd800, 0xf8ff},     {0xfeff, 0xfeff},     {0xfff0, 0xfffb},     {0xfffe, 0xffff},
-        {0xe0000, 0x10ffff},
+        {0x7f, 0xa0},     {0xad, 0xad},        {0x600, 0x605},   {0x61c, 0x61c},   {0x6dd, 0x6dd},
+        {0x70f, 0x70f},   {0x1680, 0x1680},    {0x180e, 0x180e}, {0x2000, 0x200f}, {0x2028, 0x202f},
+        {0x205f, 0x206f}, {0x3000, 0x3000},    {0xd800, 0xf8ff}, {0xfeff, 0xfeff}, {0xfff0, 0xfffb},
+        {0xfffe, 0xffff}, {0xe0000, 0x10ffff},
     };
 
     for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++) {

@@ -1,7 +1,7 @@
 /* HOST:PORT and IP addresses.
  *
- * Happy path: slices of the argument, no allocation. Failure modes: what Go's functions refuse is refused; the texts of those
- * refusals never reach an operator in CoreDNS, so there are none here.
+ * Happy path: slices of the argument, no allocation. Failure modes: what Go's functions refuse is
+ * refused; the texts of those refusals never reach an operator in CoreDNS, so there are none here.
  */
 #include "hostport.h"
 

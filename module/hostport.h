@@ -1,7 +1,8 @@
 /* HOST:PORT and IP addresses as Go's net package splits, joins and parses them.
  *
- * Threads: any. Ownership: slices point into the argument; hostport_join's result is the caller's to free.
- * Standards: Go 1.26 net.SplitHostPort, net.JoinHostPort, net.ParseIP; RFC 4291, RFC 6874 (scopes).
+ * Threads: any. Ownership: slices point into the argument; hostport_join's result is the caller's
+ * to free. Standards: Go 1.26 net.SplitHostPort, net.JoinHostPort, net.ParseIP; RFC 4291, RFC 6874
+ * (scopes).
  */
 #pragma once
 
@@ -26,7 +27,8 @@ int hostport_split(const char *text, struct hostport *ret);
 /** net.JoinHostPort: brackets around a host with colons. @return NULL when out of memory */
 char *hostport_join(const char *host, size_t host_len, const char *port);
 
-/** net.ParseIP: no scope, no leading zeros in IPv4; IPv4-mapped IPv6 becomes IPv4. Sets family and ip of *ret only. */
+/** net.ParseIP: no scope, no leading zeros in IPv4; IPv4-mapped IPv6 becomes IPv4. Sets family and
+ * ip of *ret only. */
 bool ip_parse(const char *text, size_t len, struct fwd_addr *ret);
 
 /** The address as net.IP prints it. */

@@ -1,7 +1,7 @@
 /* The Corefile lexer.
  *
- * Happy path: runes in, tokens out, texts copied into the arena. Failure modes: out of memory. There is no syntax error at this
- * level: an open quote ends with the text.
+ * Happy path: runes in, tokens out, texts copied into the arena. Failure modes: out of memory.
+ * There is no syntax error at this level: an open quote ends with the text.
  */
 #include "lexer.h"
 
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPANSIONS_MAX 256                  /* replacements per token */
+#define EXPANSIONS_MAX 256                /* replacements per token */
 #define EXPANDED_MAX ((size_t)256 * 1024) /* octets of a token that still has references */
 
 /* The token being read. */
@@ -54,7 +54,8 @@ uint32_t token_breaks(const struct token *token)
 /** Whether two tokens are from one file. */
 bool token_same_file(const struct token *a, const struct token *b)
 {
-    return a->file == b->file || (a->file != NULL && b->file != NULL && strcmp(a->file, b->file) == 0);
+    return a->file == b->file ||
+           (a->file != NULL && b->file != NULL && strcmp(a->file, b->file) == 0);
 }
 
 /** Same file, and the line that a ends on. */

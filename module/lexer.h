@@ -15,8 +15,8 @@ struct origin;
 
 struct token {
     const char *text;
-    const char *file; /**< NULL in the file that parsing started with */
-    uint32_t line;    /**< that it starts on, from 1 */
+    const char *file;            /**< NULL in the file that parsing started with */
+    uint32_t line;               /**< that it starts on, from 1 */
     const struct origin *origin; /**< the import that it came by, for corefile.c; else NULL */
 };
 
@@ -47,6 +47,6 @@ bool lexer_run(struct arena *arena, const char *text, size_t len, const char *fi
                struct token_list *list);
 
 /** Replaces {%NAME%}, then {$NAME}, by the environment's values (case 9).
- *  @return the text itself when there is nothing to replace; NULL when out of memory, or, with *ret_endless set, when a value's own
- *  references never end */
+ *  @return the text itself when there is nothing to replace; NULL when out of memory, or, with
+ * *ret_endless set, when a value's own references never end */
 const char *environment_expand(struct arena *arena, const char *text, bool *ret_endless);

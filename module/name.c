@@ -1,7 +1,7 @@
 /* Domain names in text and wire form.
  *
- * Happy path: one pass over the text, a length octet per label. Failure modes: empty and overlong labels, overlong names, an escape
- * at the end, are refused; nothing is written past the buffer.
+ * Happy path: one pass over the text, a length octet per label. Failure modes: empty and overlong
+ * labels, overlong names, an escape at the end, are refused; nothing is written past the buffer.
  */
 #include "name.h"
 
@@ -17,7 +17,8 @@ static bool digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* Reads one octet of a label, escaped or not. *ret_dot tells a label's end. Returns the width, 0 for an escape at the end. */
+/* Reads one octet of a label, escaped or not. *ret_dot tells a label's end. Returns the width, 0
+ * for an escape at the end. */
 static size_t octet_read(const char *text, uint8_t *ret, bool *ret_dot)
 {
     *ret_dot = text[0] == '.';

@@ -1,7 +1,8 @@
 /* Domain names: text to wire form, and what CoreDNS takes for a name.
  *
- * Threads: any. Ownership: all buffers are the caller's. Limits: 255 octets of wire form, labels of 63.
- * Standards: RFC 1035 section 2.3.4 and 5.1 (\DDD and \X escapes), RFC 4343 (ASCII case only).
+ * Threads: any. Ownership: all buffers are the caller's. Limits: 255 octets of wire form, labels
+ * of 63. Standards: RFC 1035 section 2.3.4 and 5.1 (\DDD and \X escapes), RFC 4343 (ASCII case
+ * only).
  */
 #pragma once
 
@@ -22,5 +23,6 @@ bool name_valid(const char *text);
 /** dns.IsFqdn: ends with a dot that is not escaped. */
 bool name_fqdn(const char *text);
 
-/** The name in lower case with a final dot (CoreDNS's Name.Normalize) into ret, of strlen(text) + 2 octets. */
+/** The name in lower case with a final dot (CoreDNS's Name.Normalize) into ret, of strlen(text) + 2
+ * octets. */
 void name_normalize(const char *text, char *ret);

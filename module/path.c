@@ -1,7 +1,7 @@
 /* File names and files.
  *
- * Happy path: strings in an arena. Failure modes: out of memory; file_read reports the system's error in Go's words, EFBIG above its
- * limit, and what a glob cannot read is left out, as in Go.
+ * Happy path: strings in an arena. Failure modes: out of memory; file_read reports the system's
+ * error in Go's words, EFBIG above its limit, and what a glob cannot read is left out, as in Go.
  */
 #include "path.h"
 
@@ -86,7 +86,8 @@ char *path_dir(struct arena *arena, const char *path)
     return ret != NULL ? clean(ret) : NULL;
 }
 
-/* One name against one pattern element. Classes never come here: a lone bracket is a bad pattern. */
+/* One name against one pattern element. Classes never come here: a lone bracket is a bad pattern.
+ */
 static bool element_match(const char *pattern, const char *name)
 {
     for (; *pattern != '\0'; pattern++) {

@@ -1,7 +1,8 @@
 /* File names as Go's path/filepath joins, cleans and matches them, and files read whole.
  *
  * Threads: any. Ownership: names live in the arena; file_read's data is the caller's to free.
- * Limits: files of up to FILE_MAX octets. Standards: Go 1.26 path/filepath Abs, Clean, Dir, Join, Glob on Unix.
+ * Limits: files of up to FILE_MAX octets. Standards: Go 1.26 path/filepath Abs, Clean, Dir, Join,
+ * Glob on Unix.
  */
 #pragma once
 
@@ -30,6 +31,6 @@ struct path_list {
 /** filepath.Glob. @return 0, -1 for a bad pattern, -2 when out of memory */
 int path_glob(struct arena *arena, const char *pattern, struct path_list *ret);
 
-/** Reads a file whole; *ret_data ends with NUL. @return 0, or errno with Go's text, such as "open X: permission denied", in reason.
- *  A FIFO without a writer is empty rather than waited for. */
+/** Reads a file whole; *ret_data ends with NUL. @return 0, or errno with Go's text, such as "open
+ * X: permission denied", in reason. A FIFO without a writer is empty rather than waited for. */
 int file_read(const char *path, char **ret_data, size_t *ret_len, char reason[GOTEXT_REASON]);

@@ -1,7 +1,8 @@
-/* The parser's stream of tokens: two stacks, so that an import costs what it brings and not what follows it.
+/* The parser's stream of tokens: two stacks, so that an import costs what it brings and not what
+ * follows it.
  *
- * Happy path: tokens move from pending to past. Failure modes: stream_put may run out of memory; it makes the room that stream_next
- * needs, so that only it can fail.
+ * Happy path: tokens move from pending to past. Failure modes: stream_put may run out of memory; it
+ * makes the room that stream_next needs, so that only it can fail.
  */
 #include "stream.h"
 
@@ -75,7 +76,8 @@ bool stream_next_same_line(const struct stream *stream)
                            &stream->pending.items[stream->pending.count - 1]);
 }
 
-/** Whether the current token begins a line. "Later" is by number: a snippet from further up does not begin one. */
+/** Whether the current token begins a line. "Later" is by number: a snippet from further up does
+ * not begin one. */
 bool stream_new_line(const struct stream *stream)
 {
     const struct token *now = stream_current(stream);

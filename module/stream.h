@@ -1,4 +1,5 @@
-/* The stream of tokens that the Corefile parser reads: one token current, imports put in front of what follows.
+/* The stream of tokens that the Corefile parser reads: one token current, imports put in front of
+ * what follows.
  *
  * Threads: one at a time. Ownership: the lists are freed by stream_fini; texts belong to an arena.
  */

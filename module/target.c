@@ -1,11 +1,13 @@
 /* TO arguments.
  *
- * Happy path: refuse https paths, classify each argument (address, file, host name) and gather what it stands for, dropping what was
- * there already, then check protocols and TLS names in order. That is CoreDNS's order of checks (case 16).
- * Failure modes: CoreDNS's errors; a file that cannot be opened is taken for a host name, one without name servers is skipped.
+ * Happy path: refuse https paths, classify each argument (address, file, host name) and gather what
+ * it stands for, dropping what was there already, then check protocols and TLS names in order. That
+ * is CoreDNS's order of checks (case 16). Failure modes: CoreDNS's errors; a file that cannot be
+ * opened is taken for a host name, one without name servers is skipped.
  *
- * CoreDNS drops %SCOPE of plain upstreams; here link-local addresses keep it, as they are of no use without. It takes https3://IP for
- * a plain upstream without an address; here that is an unsupported protocol.
+ * CoreDNS drops %SCOPE of plain upstreams; here link-local addresses keep it, as they are of no use
+ * without. It takes https3://IP for a plain upstream without an address; here that is an
+ * unsupported protocol.
  */
 #include "target.h"
 
@@ -26,10 +28,12 @@
 struct expander {
     struct arena *arena;
     struct target_list *list;
-    const char **hosts; /* with scheme and %name; same indices as list->items, whose addr is compared */
-    void *seen;         /* tree of the addresses in the list */
-    size_t servers;     /* name servers met in files */
-    const char *refused; /* text of the first look-up that cannot succeed; told after all arguments are classified */
+    const char *
+        *hosts;     /* with scheme and %name; same indices as list->items, whose addr is compared */
+    void *seen;     /* tree of the addresses in the list */
+    size_t servers; /* name servers met in files */
+    const char *refused; /* text of the first look-up that cannot succeed; told after all arguments
+                            are classified */
     bool resolver;
     char *reason;
 };
@@ -93,7 +97,8 @@ static bool scope_needed(const char *text, size_t len)
            ip_parse(text, (size_t)(percent - text), &addr) && ip_link_local(&addr);
 }
 
-/* What upstreams are compared by and reached at: no scheme, no %name, but a scope where it is needed. */
+/* What upstreams are compared by and reached at: no scheme, no %name, but a scope where it is
+ * needed. */
 static int address_find(struct arena *arena, const char *text, const char **ret_addr)
 {
     const char *whole;
@@ -160,7 +165,7 @@ static char *join(struct arena *arena, const char *host, size_t len, const char 
                         brackets ? "]" : "", port);
 }
 
-/* --- files -------------------------------------------------------------------------------------------------------------------- */
+/* --- files --- */
 
 /* The next field of a line, split at white space as strings.Fields does. */
 static struct slice field_next(const char **line, const char *end)
@@ -184,7 +189,8 @@ static struct slice field_next(const char **line, const char *end)
     return field;
 }
 
-/* Adds the name server of one line, if it has one. Its scope goes unless it is needed; the port is always 53 (case 24). */
+/* Adds the name server of one line, if it has one. Its scope goes unless it is needed; the port is
+ * always 53 (case 24). */
 static int line_add(struct expander *expander, const char *line, const char *end)
 {
     struct slice keyword = field_next(&line, end);
@@ -219,7 +225,9 @@ static int file_add(struct expander *expander, const char *text)
     int code = file_read(text, &data, &len, reason);
 
     if (code != 0) {
-        return strncmp(reason, "open ", 5) == 0 ? 1 : 0; /* what opens and cannot be read is empty, a directory for one */
+        return strncmp(reason, "open ", 5) == 0
+                   ? 1
+                   : 0; /* what opens and cannot be read is empty, a directory for one */
     }
     for (line = data; status == 0 && line < data + len;) {
         const char *end = memchr(line, '\n', (size_t)(data + len - line));
@@ -236,7 +244,7 @@ static int file_add(struct expander *expander, const char *text)
     return status;
 }
 
-/* --- classes ------------------------------------------------------------------------------------------------------------------ */
+/* --- classes --- */
 
 /* Go's net.isDomainName: what its resolver asks for at all (case 18). */
 static bool lookup_allowed(const char *name)
@@ -331,9 +339,9 @@ static int name_add(struct expander *expander, const char *text)
     }
     expander->list->arguments++;
     if (!expander->resolver && expander->refused == NULL && !lookup_allowed(name)) {
-        expander->refused = arena_printf(
-            expander->arena, "failed to resolve %s: lookup %s: no such host",
-            gotext_quote(name, quoted, sizeof(quoted)), name);
+        expander->refused =
+            arena_printf(expander->arena, "failed to resolve %s: lookup %s: no such host",
+                         gotext_quote(name, quoted, sizeof(quoted)), name);
         return expander->refused != NULL ? 0 : -2;
     }
     name = *server_name != '\0'
@@ -391,12 +399,11 @@ static int argument_add(struct expander *expander, const char *text)
     }
     expander->list->arguments++;
     host = join(expander->arena, host, strlen(host), port_default(transport));
-    return host_add(expander, host != NULL
-                                  ? arena_printf(expander->arena, "%s://%s", transport, host)
-                                  : NULL);
+    return host_add(
+        expander, host != NULL ? arena_printf(expander->arena, "%s://%s", transport, host) : NULL);
 }
 
-/* --- checks ------------------------------------------------------------------------------------------------------------------- */
+/* --- checks --- */
 
 /* Fills in the rest of an upstream from its text. */
 static int target_finish(struct expander *expander, const char *text, const char *tls_servername,
@@ -433,10 +440,11 @@ static int path_check(struct expander *expander, const char *text)
     const char *rest;
 
     if (strcmp(transport_split(text, &rest), "https") == 0 && strchr(rest, '/') != NULL) {
-        return fail(expander,
-                    "paths are not allowed in HTTPS upstream addresses (the /dns-query path is used "
-                    "by default): %s",
-                    text);
+        return fail(
+            expander,
+            "paths are not allowed in HTTPS upstream addresses (the /dns-query path is used "
+            "by default): %s",
+            text);
     }
     return 0;
 }

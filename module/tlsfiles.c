@@ -1,7 +1,7 @@
 /* Files of a `tls` line.
  *
- * Happy path: every file is there and has PEM blocks of its kind. Failure modes: CoreDNS's errors. Whether certificate and key belong
- * together is for the TLS library to say when it loads them.
+ * Happy path: every file is there and has PEM blocks of its kind. Failure modes: CoreDNS's errors.
+ * Whether certificate and key belong together is for the TLS library to say when it loads them.
  */
 #include "tlsfiles.h"
 
@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Reads path and looks for a PEM block whose label ends with label. Returns 1 when there is none. */
+/* Reads path and looks for a PEM block whose label ends with label. Returns 1 when there is none.
+ */
 static int pem_find(const char *path, const char *label, char reason[GOTEXT_REASON])
 {
     char *data;
@@ -45,8 +46,8 @@ static int pair_check(const char *cert, const char *key, char *reason)
                        status > 0 ? "tls: failed to find any PEM data in key input" : text);
     }
     if (status != 0) {
-        (void)snprintf(reason, GOTEXT_REASON, "could not load TLS cert: %.*s",
-                       GOTEXT_REASON - 64, why);
+        (void)snprintf(reason, GOTEXT_REASON, "could not load TLS cert: %.*s", GOTEXT_REASON - 64,
+                       why);
     }
     return status == 0 ? 0 : -1;
 }

@@ -1,6 +1,8 @@
-/* The files of a `tls` line: read and looked at when the Corefile is, so that a missing one is an error at start.
+/* The files of a `tls` line: read and looked at when the Corefile is, so that a missing one is an
+ * error at start.
  *
- * Threads: any. Ownership: nothing is kept. Standards: CoreDNS 1.14.7 plugin/pkg/tls (corner case 27); RFC 7468.
+ * Threads: any. Ownership: nothing is kept. Standards: CoreDNS 1.14.7 plugin/pkg/tls (corner case
+ * 27); RFC 7468.
  */
 #pragma once
 

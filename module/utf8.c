@@ -1,7 +1,8 @@
 /* UTF-8 decoding.
  *
- * Happy path: a valid sequence gives its rune. Failure modes: an octet outside of one is UTF8_INVALID with width 1, whatever
- * follows, so that a reader always advances. utf8_clean may run out of memory.
+ * Happy path: a valid sequence gives its rune. Failure modes: an octet outside of one is
+ * UTF8_INVALID with width 1, whatever follows, so that a reader always advances. utf8_clean may run
+ * out of memory.
  */
 #include "utf8.h"
 

@@ -1,4 +1,5 @@
-/* UTF-8 as Go's runes see it: any octet that is no part of a valid sequence is one invalid rune of width 1.
+/* UTF-8 as Go's runes see it: any octet that is no part of a valid sequence is one invalid rune of
+ * width 1.
  *
  * Threads: any. Ownership: results of utf8_clean live in the arena. Standards: RFC 3629.
  */
@@ -19,5 +20,6 @@ size_t utf8_decode(const char *text, size_t len, uint32_t *ret);
 /** unicode.IsSpace. */
 bool utf8_space(uint32_t rune);
 
-/** A copy of text with U+FFFD for every invalid octet, and for NUL: what fits into JSON. @return NULL when out of memory */
+/** A copy of text with U+FFFD for every invalid octet, and for NUL: what fits into JSON. @return
+ * NULL when out of memory */
 char *utf8_clean(struct arena *arena, const char *text, size_t len);

@@ -1,7 +1,8 @@
 /* Zones in the Corefile.
  *
  * Happy path: strip scheme and port, then either one name or the reverse zones of a network.
- * Failure modes: CoreDNS's errors for what is no name; a CIDR notation that does not parse is a name (`10.1.2.3/33`).
+ * Failure modes: CoreDNS's errors for what is no name; a CIDR notation that does not parse is a
+ * name (`10.1.2.3/33`).
  */
 #include "zone.h"
 

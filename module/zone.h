@@ -1,7 +1,9 @@
-/* Zones as CoreDNS reads them from server block keys, FROM and except: scheme, port, reverse CIDR notation.
+/* Zones as CoreDNS reads them from server block keys, FROM and except: scheme, port, reverse CIDR
+ * notation.
  *
  * Threads: any. Ownership: names live in the arena given.
- * Standards: CoreDNS 1.14.7 plugin/normalize.go, plugin/pkg/cidr, core/dnsserver/register.go (corner case 14).
+ * Standards: CoreDNS 1.14.7 plugin/normalize.go, plugin/pkg/cidr, core/dnsserver/register.go
+ * (corner case 14).
  */
 #pragma once
 
