@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <check.h>
 #include <forward/abi.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -17,6 +18,15 @@ enum mode { MODE_THREADS, MODE_HOST_DRIVEN, MODE_COUNT };
 
 /** Adds a test that runs once in each mode; _i is the mode. */
 #define add_test(tcase, test) tcase_add_loop_test(tcase, test, 0, MODE_COUNT)
+
+/** Lets the module work until something holds; fails the test when it does not within 5 s. */
+#define work_until(host, condition)                                                                                    \
+    do {                                                                                                               \
+        for (unsigned tries_ = 0; tries_ < 1000 && !(condition); tries_++) {                                           \
+            host_work(host, 5);                                                                                        \
+        }                                                                                                              \
+        ck_assert(condition);                                                                                          \
+    } while (0)
 
 /** What became of one query. Read it only once it has ended. */
 struct outcome {

@@ -330,8 +330,8 @@ size_t message_bad(uint8_t *buf, size_t cap, const uint8_t *query, size_t query_
     if (bad == BAD_THREE_OCTETS || bad == BAD_ELEVEN_OCTETS) {
         return bad == BAD_THREE_OCTETS ? 3 : 11;
     }
-    /* The record's data is wrong in every bad answer, so that one which is let through is noticed. */
-    buf[len - 1] ^= 0xff;
+    /* The record's data is wrong in every bad answer, so that one which is let through is noticed. Another letter case is no fault. */
+    buf[len - 1] ^= bad == BAD_OTHER_CASE ? 0 : 0xff;
     size_t spoilt = spoil_question(buf, len, question, bad);
     if (spoilt == 0) {
         spoilt = spoil_record(buf, len, question, bad);

@@ -36,19 +36,12 @@ static unsigned count_probes(void)
 /** Lets the module work until so many probes came. */
 static void wait_probes(unsigned count)
 {
-    for (unsigned i = 0; i < 1000 && count_probes() < count; i++) {
-        host_work(host, 5);
-    }
-    ck_assert_uint_ge(count_probes(), count);
+    work_until(host, count_probes() >= count);
 }
 
 static void wait_fails(unsigned low, unsigned high)
 {
-    for (unsigned i = 0; i < 1000 && (host->proxies->fails(proxy()) < low || host->proxies->fails(proxy()) > high); i++) {
-        host_work(host, 5);
-    }
-    ck_assert_uint_ge(host->proxies->fails(proxy()), low);
-    ck_assert_uint_le(host->proxies->fails(proxy()), high);
+    work_until(host, host->proxies->fails(proxy()) >= low && host->proxies->fails(proxy()) <= high);
 }
 
 /* case 83: a probe asks for NS, on a connection of its own, over the upstream's transport. */

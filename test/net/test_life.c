@@ -37,6 +37,12 @@ static unsigned count_entries(const char *path)
 
 /* Cancel -------------------------------------------------------------------------------------------------------------- */
 
+/** The handle of an ended query is not found, from the moment at which done has returned (another thread may still be inside it). */
+static void check_gone(struct host *host, const struct outcome *outcome)
+{
+    work_until(host, host->forward->cancel(host->instance, outcome->handle) == FWD_ERR_NOTFOUND);
+}
+
 static void check_canceled(struct host *host, uint64_t token)
 {
     const struct outcome *outcome = host_outcome(host, token);
@@ -46,7 +52,7 @@ static void check_canceled(struct host *host, uint64_t token)
     outcome = host_wait(host, token, 2000);
     ck_assert_uint_eq(outcome->kind, FWD_KIND_CANCELED);
     ck_assert_int_eq(outcome->error, FWD_ERR_CANCELED);
-    ck_assert_int_eq(host->forward->cancel(host->instance, outcome->handle), FWD_ERR_NOTFOUND);
+    check_gone(host, outcome);
 }
 
 /* A query that waits for an answer is ended by cancel, and its connection is not used again. */
@@ -89,9 +95,7 @@ START_TEST(cancel_after_failover)
     upstream_set(other, &mute);
     struct host *host = host_open(_i, "forward . %s %s {\n policy sequential\n}", upstream_addr(up), upstream_addr(other));
     uint64_t token = host_send(host, "failover.test");
-    for (unsigned i = 0; i < 200 && upstream_counts(other).queries == 0; i++) {
-        host_work(host, 5);
-    }
+    work_until(host, upstream_counts(other).queries > 0);
     check_canceled(host, token);
     host_close(host);
     upstream_destroy(other);
@@ -120,7 +124,7 @@ START_TEST(cancel_unknown)
     struct host *host = host_open(_i, "forward . %s", upstream_addr(up));
     static const uint64_t made_up[] = {0, 1, 2, UINT64_MAX, UINT64_C(1) << 32, UINT64_C(1) << 63};
     const struct outcome *outcome = host_ask(host, "unknown.test");
-    ck_assert_int_eq(host->forward->cancel(host->instance, outcome->handle), FWD_ERR_NOTFOUND);
+    check_gone(host, outcome);
     for (size_t i = 0; i < sizeof(made_up) / sizeof(*made_up); i++) {
         ck_assert_int_eq(host->forward->cancel(host->instance, made_up[i]), FWD_ERR_NOTFOUND);
     }
@@ -222,7 +226,7 @@ START_TEST(never_started)
     char json[128];
     fwd_host.completion_size = sizeof(struct fwd_completion);
     fwd_host.done = ignore_done;
-    int len = snprintf(json, sizeof(json), "{\"io_threads\":%d,\"forward\":[{\"to\":[\"%s\"]}]}", _i == 0 ? 1 : 0, upstream_addr(up));
+    int len = snprintf(json, sizeof(json), "{\"io_threads\":%d,\"forward\":[{\"from\":\".\",\"to\":[{\"addr\":\"%s\",\"transport\":\"dns\"}]}]}", _i == 0 ? 1 : 0, upstream_addr(up));
     struct fwd_instance *instance = NULL;
     ck_assert_int_eq(forward->create(&fwd_host, json, (uint64_t)len, &instance, NULL), FWD_OK);
     struct fwd_query query = FWD_INIT(struct fwd_query);

@@ -38,10 +38,7 @@ static unsigned count_name(struct upstream *up, const char *name)
 
 static void wait_down(struct host *host, unsigned proxy, int down)
 {
-    for (unsigned i = 0; i < 2000 && host->proxies->down(host->proxies->at(host->instance, proxy)) != down; i++) {
-        host_work(host, 5);
-    }
-    ck_assert_int_eq(host->proxies->down(host->proxies->at(host->instance, proxy)), down);
+    work_until(host, host->proxies->down(host->proxies->at(host->instance, proxy)) == down);
 }
 
 /* Policies ------------------------------------------------------------------------------------------------------------ */
@@ -146,9 +143,7 @@ START_TEST(error_kicks_a_probe_case_53)
     ck_assert(outcome_good(outcome, "probe.test"));
     ck_assert_str_eq(outcome->upstream, upstream_addr(ups[1]));
     ck_assert_uint_eq(outcome->attempts, 2);
-    for (unsigned i = 0; i < 400 && upstream_counts(ups[0]).queries < 2; i++) {
-        host_work(host, 5);
-    }
+    work_until(host, upstream_counts(ups[0]).queries >= 2);
     ck_assert_uint_eq(upstream_seen(ups[0], 1).type, TYPE_NS);
     ck_assert_uint_eq(count_name(ups[1], "probe.test"), 1);
     ck_assert_uint_eq(upstream_counts(ups[1]).queries, 1);

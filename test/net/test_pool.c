@@ -164,7 +164,7 @@ START_TEST(janitor_case_68)
     fake_clock_advance(&fake, 11500);
     host_wait_idle(host, 0, FWD_PROTO_TCP, 0);
     ck_assert_uint_eq(host_pool(host, 0, FWD_PROTO_TCP).expired, 3);
-    ck_assert(upstream_wait_open(up, 0, 5000));
+    work_until(host, upstream_counts(up).open == 0);
     host_close(host);
 }
 END_TEST
@@ -178,7 +178,7 @@ START_TEST(max_idle_conns_case_30_63_67)
         host_open(_i, "forward . %s {\n port_budget 0\n max_idle_conns 2\n}", upstream_addr(up));
     ask_at_once(host, FWD_PROTO_TCP, 5);
     host_wait_idle(host, 0, FWD_PROTO_TCP, 2);
-    ck_assert(upstream_wait_open(up, 2, 5000));
+    work_until(host, upstream_counts(up).open == 2);
     ask_at_once(host, FWD_PROTO_UDP, 4);
     host_wait_idle(host, 0, FWD_PROTO_UDP, 2);
     struct fwd_pool_stats tcp = host_pool(host, 0, FWD_PROTO_TCP), udp = host_pool(host, 0, FWD_PROTO_UDP);

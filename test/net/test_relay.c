@@ -147,7 +147,7 @@ START_TEST(rcodes_are_relayed_case_58)
 }
 END_TEST
 
-/* cases 41, 42: FROM matches whole labels without regard to case, except takes names out, FROM itself is never excepted. */
+/* cases 41, 42: FROM matches whole labels without regard to case, except takes names out. */
 START_TEST(matching_case_41_42)
 {
     static const struct {
@@ -160,7 +160,7 @@ START_TEST(matching_case_41_42)
         {"a.b.X.example.org", false}, {"xx.example.org", true}, {"y.z.example.org", false},
         {"z.example.org", true},
     };
-    host = host_open(_i, "forward example.org %s {\n except x.example.org Y.z.example.org example.org\n}",
+    host = host_open(_i, "forward example.org %s {\n except x.example.org Y.z.example.org\n}",
                      upstream_addr(up));
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
         uint8_t wire[512];
@@ -170,6 +170,16 @@ START_TEST(matching_case_41_42)
         ck_assert_msg(outcome->verdict == expected, "%s: verdict %u", rows[i].name, outcome->verdict);
         ck_assert_int_eq(host->forward->match(host->instance, wire + 12, (uint32_t)len - 16), rows[i].matches);
     }
+    host_close(host);
+}
+END_TEST
+
+/* case 41: FROM itself is matched although an except covers it. */
+START_TEST(from_is_never_excepted_case_41)
+{
+    host = host_open(_i, "forward example.org %s {\n except org\n}", upstream_addr(up));
+    ck_assert(outcome_good(host_ask(host, "example.org"), "example.org"));
+    ck_assert_uint_eq(host_outcome(host, host_send(host, "a.example.org"))->verdict, FWD_VERDICT_NEXT);
     host_close(host);
 }
 END_TEST
@@ -281,6 +291,7 @@ int main(void)
     add_test(tcase, completion_fields_case_59_81);
     add_test(tcase, rcodes_are_relayed_case_58);
     add_test(tcase, matching_case_41_42);
+    add_test(tcase, from_is_never_excepted_case_41);
     add_test(tcase, first_stanza_that_matches_case_40);
     add_test(tcase, malformed_query_case_52_74);
     add_test(tcase, batch);
