@@ -13,28 +13,29 @@
 
 #include <pthread.h>
 
+/* CoreDNS's errors stands around its log, so its line comes second. */
 static void log_ending(struct outbox *outbox, const struct pending *pending,
                        const struct ending *ending, const uint8_t *reply, uint32_t reply_len)
 {
     const struct query_log *log = &pending->server->log;
+    if (log->rule_count > 0) {
+        const union address *local = &pending->client.local;
+        const struct log_event event = {
+            .query = &pending->query,
+            .client = &pending->client.remote,
+            .local =
+                local->any.sa_family != AF_UNSPEC ? local : &pending->port->site->listener->bound,
+            .stream = pending->conn != NULL,
+            .rcode = ending->rcode,
+            .reply = reply,
+            .reply_len = reply_len,
+            .duration_ns = clock_ns() - pending->start_ns,
+        };
+        query_log_answer(log, &event, outbox_lines(outbox));
+    }
     if (ending->error != NULL) {
         query_log_error(log, &pending->query, ending->rcode, ending->error, outbox_lines(outbox));
     }
-    if (log->rule_count == 0) {
-        return;
-    }
-    const union address *local = &pending->client.local;
-    const struct log_event event = {
-        .query = &pending->query,
-        .client = &pending->client.remote,
-        .local = local->any.sa_family != AF_UNSPEC ? local : &pending->port->site->listener->bound,
-        .stream = pending->conn != NULL,
-        .rcode = ending->rcode,
-        .reply = reply,
-        .reply_len = reply_len,
-        .duration_ns = clock_ns() - pending->start_ns,
-    };
-    query_log_answer(log, &event, outbox_lines(outbox));
 }
 
 /** Ends one query. */

@@ -118,6 +118,18 @@ bool directive_refuse(const struct directive *directive, struct failure *failure
                        (long long)json_integer_value(json_object_get(token, "line")), text);
 }
 
+/** The error about an unexpected token. */
+bool directive_refuse_token(const struct directive *directive, struct failure *failure,
+                            const char *expected)
+{
+    const json_t *token = token_at(directive, directive->cursor);
+    return failure_set(failure,
+                       "plugin/%s: %s:%lld - Syntax error: Unexpected token '%s', expecting '%s'",
+                       directive->name, token_string(token, "file"),
+                       (long long)json_integer_value(json_object_get(token, "line")),
+                       token_string(token, "text"), expected);
+}
+
 /** The error about the number of arguments. */
 bool directive_refuse_count(const struct directive *directive, struct failure *failure)
 {

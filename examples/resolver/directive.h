@@ -32,5 +32,9 @@ const char *directive_argument(struct directive *directive);
 bool directive_refuse(const struct directive *directive, struct failure *failure,
                       const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/** CoreDNS's complaint about a token that stands where another was to be. */
+bool directive_refuse_token(const struct directive *directive, struct failure *failure,
+                            const char *expected);
+
 /** CoreDNS's complaint about a wrong number of arguments. */
 bool directive_refuse_count(const struct directive *directive, struct failure *failure);

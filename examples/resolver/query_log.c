@@ -229,7 +229,9 @@ bool errors_parse(const json_t *tokens, struct query_log *ret, struct failure *f
                     "'%s' is an option of CoreDNS's errors that fwd-resolver does not have",
                     option);
             }
-            return directive_refuse(&directive, failure, "Unknown field %s", option);
+            char expected[256];
+            (void)snprintf(expected, sizeof(expected), "Unknown field %s", option);
+            return directive_refuse_token(&directive, failure, expected);
         }
     }
     return true;

@@ -1,0 +1,31 @@
+"""What every test file here shares: daemons and upstreams that a test cannot leave behind, and TAP output."""
+
+import os
+import sys
+import unittest
+
+from daemon import Daemon, Upstream
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "abi"))
+import tap  # noqa: E402
+
+run = tap.main
+
+
+class Case(unittest.TestCase):
+    def daemon(self, corefile, *arguments, **kwargs):
+        daemon = Daemon(corefile, *arguments, **kwargs)
+        self.addCleanup(lambda: self.assertIn(daemon.stop(), (0, 1), daemon.errors))
+        return daemon
+
+    def upstream(self, *args):
+        upstream = Upstream(*args)
+        self.addCleanup(upstream.close)
+        return upstream
+
+    def forwarder(self, upstream=None, log="errors", options=""):
+        """A daemon that forwards everything to an upstream."""
+        upstream = upstream or self.upstream()
+        return self.daemon(
+            f".:0 {{\n bind 127.0.0.1\n {log}\n forward . {upstream.address} {{\n max_fails 0\n {options}\n }}\n}}\n"
+        )
