@@ -14,12 +14,15 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+enum { MAX_DROPS = 64 };
+
 static int udp_send(struct conn *conn, struct exchange *x)
 {
     return send(conn->fd, x->wire, x->wire_len, MSG_NOSIGNAL) >= 0 ? 0 : errno;
 }
 
-static void udp_event(struct conn *conn, uint32_t events)
+/* Reads one datagram. @return ANSWER_GOOD with *ret_x, another ANSWER_* for a datagram that was dropped, -1 when there was none */
+static int read_one(struct conn *conn, struct exchange **ret_x)
 {
     struct loop *loop = conn->loop;
     uint8_t *room = loop_room(loop);
@@ -28,22 +31,41 @@ static void udp_event(struct conn *conn, uint32_t events)
         if (errno != EAGAIN && errno != EINTR) {
             conn_fail(conn, errno, PHASE_READ, false);
         }
-        return;
+        return -1;
     }
-    struct exchange *x;
-    if (conn_match(conn, room, (uint32_t)n, &x) != ANSWER_GOOD) {
-        return; /* level-triggered: what else is queued brings another event */
+    enum wire_answer answer = conn_match(conn, room, (uint32_t)n, ret_x);
+    if (answer == ANSWER_GOOD) {
+        loop_keep(loop, (uint32_t)n);
     }
-    loop_keep(loop, (uint32_t)n);
-    conn_release(conn);
-    exchange_finish(x, loop);
+    return (int)answer;
+}
+
+/* Edge-triggered: after the answer nothing is looked for, which saves a system call for every query; a datagram that is left behind is
+ * met, and dropped, before the next answer, whose arrival is another edge. */
+static void udp_event(struct conn *conn, uint32_t events)
+{
+    for (int i = 0; i < MAX_DROPS; i++) {
+        struct exchange *x;
+        int answer = read_one(conn, &x);
+        if (answer < 0) {
+            return;
+        }
+        if (answer == ANSWER_GOOD) {
+            conn_release(conn);
+            exchange_finish(x, conn->loop);
+            return;
+        }
+    }
+    /* a flood: let the others have their turn, and have epoll report this one again */
+    struct epoll_event again = {.events = conn->ops->epoll_events, .data.ptr = conn};
+    (void)epoll_ctl(conn->loop->epoll_fd, EPOLL_CTL_MOD, conn->fd, &again);
 }
 
 const struct conn_ops conn_udp_ops = {
     .proto = FWD_PROTO_UDP,
     .limit = 1,
     .socket_type = SOCK_DGRAM,
-    .epoll_events = EPOLLIN,
+    .epoll_events = EPOLLIN | EPOLLET,
     .send = udp_send,
     .event = udp_event,
 };

@@ -199,6 +199,15 @@ static void collect(struct loop *loop, uint64_t max_sleep_ns, struct errands *re
     ret->sleep_ns = next > now ? next - now : 0;
 }
 
+static void bury_all(struct loop *loop, struct conn *doomed)
+{
+    while (doomed != NULL) {
+        struct conn *conn = doomed;
+        doomed = conn->chain;
+        loop_bury(loop, conn);
+    }
+}
+
 static void run_errands(struct loop *loop, struct errands *errands)
 {
     struct timer *timer;
@@ -210,11 +219,17 @@ static void run_errands(struct loop *loop, struct errands *errands)
         errands->ended = x->ended_next;
         exchange_finish(x, loop);
     }
-    while (errands->doomed != NULL) {
-        struct conn *conn = errands->doomed;
-        errands->doomed = conn->chain;
-        loop_bury(loop, conn);
-    }
+    bury_all(loop, errands->doomed);
+}
+
+/* What the turn itself has doomed, so that it is closed in the same turn. */
+static struct conn *take_doomed(struct loop *loop)
+{
+    pthread_mutex_lock(&loop->lock);
+    struct conn *doomed = loop->doomed;
+    loop->doomed = NULL;
+    pthread_mutex_unlock(&loop->lock);
+    return doomed;
 }
 
 static void dispatch(struct loop *loop, const struct epoll_event *events, int count)
@@ -238,6 +253,7 @@ void loop_turn(struct loop *loop, uint64_t max_sleep_ns)
     dispatch(loop, events, count);
     loop_flush(loop);
     loop->arena_used = 0;
+    bury_all(loop, take_doomed(loop));
     free_buried(loop);
 }
 

@@ -53,7 +53,8 @@ static bool too_old(const struct pool *pool, const struct pool_node *node, uint6
 
 static bool expired(const struct pool *pool, const struct pool_node *node, uint64_t now_ns)
 {
-    return now_ns > node->used_ns + pool->limits.expire_ns;
+    /* 0 means never again, even within the same nanosecond (case 29) */
+    return pool->limits.expire_ns == 0 || now_ns > node->used_ns + pool->limits.expire_ns;
 }
 
 /* The budget is a moment: when it will be whole again. Spending moves it on by the time in which one token comes back. */
@@ -73,7 +74,8 @@ static bool budget_spend_locked(struct pool *pool, uint64_t now_ns)
 /* While more than half of the budget is there, the next takes will open their own: keeping this node would only hold a descriptor. */
 static bool budget_plenty_locked(const struct pool *pool, uint64_t now_ns)
 {
-    return pool->budget_ns < now_ns + SECOND_NS / 2;
+    uint64_t token_ns = SECOND_NS / pool->limits.fresh_per_s;
+    return pool->budget_ns + token_ns <= now_ns + SECOND_NS / 2;
 }
 
 static bool wants_fresh_locked(struct pool *pool, uint64_t now_ns)
@@ -157,8 +159,10 @@ static bool keep_locked(struct pool *pool, struct pool_node *node, uint64_t now_
 {
     const struct pool_limits *limits = &pool->limits;
     uint32_t max_idle = limits->max_idle;
-    if (limits->fresh_per_s > 0 && (max_idle == 0 || max_idle > limits->fresh_per_s)) {
-        max_idle = limits->fresh_per_s;
+    if (limits->fresh_per_s > 0) {
+        /* two at least, so that they can take turns */
+        uint32_t most = limits->fresh_per_s > 2 ? limits->fresh_per_s : 2;
+        max_idle = max_idle == 0 || max_idle > most ? most : max_idle;
     }
     if (pool->stopped) {
         return false;
@@ -188,11 +192,11 @@ bool pool_give(struct pool *pool, struct pool_node *node, uint64_t now_ns)
         pool->back = node;
         node->idle = true;
         pool->counts.idle++;
-        pool->last_given = node;
     } else {
         node->counted = false;
         pool->counts.open--;
     }
+    pool->last_given = keep ? node : NULL;
     pthread_mutex_unlock(&pool->mutex);
     return keep;
 }
