@@ -22,7 +22,7 @@ def answer_a(query):
     extra = [wire.opt(4096)] if request.opt else []
     return wire.message(
         request.id,
-        wire.QR | wire.RA | (request.flags & wire.RD),
+        wire.QR | wire.RA | (request.flags & (wire.RD | 15 << 11)),
         [request.questions[0]],
         [wire.record(b"\xc0\x0c", wire.A, b"\xc0\0\2\1")],
         additional=extra,
