@@ -1,11 +1,11 @@
 /* What all connections have in common: opening, arming, matching answers, giving back, failing.
  *
  * Happy path: conn_open makes a connected non-blocking socket; conn_arm puts an exchange into its table; the answer comes, conn_match
- * detaches the exchange, conn_release gives the conn back to the pool.
+ * detaches the exchange, conn_release gives its place back to the pool.
  *
  * Failure modes: the socket fails (conn_fail): whatever is in flight on it ends with the error, marked stale when the conn had been
- * reused and had answered nothing; a conn that fails between take and arm is only marked dead, and its taker hands it over. Descriptors
- * or memory run out: conn_open says so and nothing is left behind.
+ * reused and had answered nothing of it; a taker who has not armed yet finds the conn dead. Descriptors or memory run out: conn_open says
+ * so and nothing is left behind.
  */
 #include "conn.h"
 
@@ -18,6 +18,7 @@
 #include <netinet/tcp.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -65,6 +66,41 @@ static int open_socket(const struct transport *transport, const struct conn_ops 
     return fd;
 }
 
+static int make(struct conn *conn, struct transport *transport, const struct conn_ops *ops, struct loop *loop, uint64_t now_ns)
+{
+    int err = 0;
+    bool pending;
+    conn->ops = ops;
+    conn->loop = loop;
+    conn->dialled_ns = now_ns;
+    conn->node.limit = transport_places(transport, ops->proto);
+    conn->fd = open_socket(transport, ops, &pending, &err);
+    if (conn->fd < 0) {
+        return err;
+    }
+    conn->state = pending ? CONN_CONNECTING : ops->open != NULL ? CONN_HANDSHAKE : CONN_READY;
+    conn->transport = transport_ref(transport);
+    pthread_mutex_init(&conn->io, NULL);
+    conn_pin(conn);
+    return ops->open != NULL ? ops->open(conn) : 0;
+}
+
+void conn_drop(struct conn *conn)
+{
+    if (conn->fd >= 0) {
+        if (conn->ops->fini != NULL) {
+            conn->ops->fini(conn);
+        }
+        (void)close(conn->fd);
+        pthread_mutex_destroy(&conn->io);
+        transport_unref(conn->transport);
+    }
+    free(conn->why);
+    free(conn->out);
+    free(conn->in);
+    free(conn);
+}
+
 struct conn *conn_open(struct transport *transport, const struct conn_ops *ops, struct loop *loop,
                        uint64_t now_ns, int *ret_errno)
 {
@@ -73,82 +109,84 @@ struct conn *conn_open(struct transport *transport, const struct conn_ops *ops, 
         *ret_errno = ENOMEM;
         return NULL;
     }
-    bool pending;
-    int fd = open_socket(transport, ops, &pending, ret_errno);
-    if (fd < 0) {
-        goto fail_socket;
-    }
-    conn->ops = ops;
-    conn->loop = loop;
-    conn->fd = fd;
-    conn->state = pending ? CONN_CONNECTING : CONN_READY;
-    conn->dialled_ns = now_ns;
-    conn->transport = transport_ref(transport);
-    atomic_store_explicit(&conn->pins, 1, memory_order_relaxed);
-    struct epoll_event event = {.events = ops->epoll_events, .data.ptr = conn};
-    if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
-        *ret_errno = errno;
-        goto fail_epoll;
+    int err = make(conn, transport, ops, loop, now_ns);
+    if (err != 0) {
+        conn_drop(conn); /* as far as it came */
+        *ret_errno = err;
+        return NULL;
     }
     return conn;
-
-fail_epoll:
-    (void)close(fd);
-    transport_unref(transport);
-fail_socket:
-    free(conn);
-    return NULL;
 }
 
 void conn_free(struct conn *conn)
 {
+    if (conn->ops->bye != NULL && conn->fail_errno == 0) {
+        conn->ops->bye(conn);
+    }
     /* a child of fork may hold the descriptor too, and epoll would go on reporting it */
     (void)epoll_ctl(conn->loop->epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
-    (void)close(conn->fd);
-    transport_unref(conn->transport);
-    free(conn->out);
-    free(conn->in);
-    free(conn);
+    conn_drop(conn);
 }
 
-struct exchange *conn_find_locked(struct conn *conn, uint16_t id)
+int conn_watch(struct conn *conn)
+{
+    struct epoll_event event = {.events = conn->ops->epoll_events, .data.ptr = conn};
+    return epoll_ctl(conn->loop->epoll_fd, EPOLL_CTL_ADD, conn->fd, &event) == 0 ? 0 : errno;
+}
+
+bool frame_init(struct frame *frame, const uint8_t *msg, uint32_t len)
+{
+    frame->len = FRAME_HEADER + len;
+    frame->data = len <= FRAME_INLINE ? frame->space : malloc(frame->len);
+    if (frame->data == NULL) {
+        return false;
+    }
+    wire_put_u16(frame->data, (uint16_t)len);
+    memcpy(frame->data + FRAME_HEADER, msg, len);
+    return true;
+}
+
+void frame_fini(struct frame *frame)
+{
+    if (frame->data != frame->space) {
+        free(frame->data);
+    }
+}
+
+struct exchange *conn_find_locked(struct conn *conn, uint32_t key)
 {
     struct exchange *x = conn->exchanges;
-    while (x != NULL && x->id != id) {
+    while (x != NULL && x->key != key) {
         x = x->next;
     }
     return x;
 }
 
-/* The exchange's timer ran out: claimed under the lock, so that neither an answer nor a cancel can end it as well. */
-static void timeout_claim(struct timer *timer)
+static struct exchange *exchange_of(struct timer *timer)
 {
-    struct exchange *x = (struct exchange *)((char *)timer - offsetof(struct exchange, timer));
-    struct conn *conn = x->conn;
-    enum phase phase = x->sent ? PHASE_READ : conn->state == CONN_HANDSHAKE ? PHASE_HANDSHAKE : PHASE_DIAL;
+    return (struct exchange *)((char *)timer - offsetof(struct exchange, timer));
+}
+
+/* The exchange's timer ran out: claimed under the lock, so that neither an answer nor a cancel can end it as well. */
+static bool timeout_claim(struct timer *timer)
+{
+    struct exchange *x = exchange_of(timer);
+    enum phase phase = x->sent                                    ? PHASE_READ
+                       : x->conn->state == CONN_HANDSHAKE ? PHASE_HANDSHAKE
+                                                                  : PHASE_DIAL;
     exchange_fail_locked(x, FWD_ERR_TIMEOUT, ETIMEDOUT, phase, x->started_ns);
-    conn->dead = conn->dead || conn->ops->limit == 1;
-    x->ended_on = conn;
+    return true;
 }
 
 static void timeout_fire(struct timer *timer)
 {
-    struct exchange *x = (struct exchange *)((char *)timer - offsetof(struct exchange, timer));
-    struct conn *conn = x->ended_on;
-    struct loop *loop = conn->loop;
-    uint64_t now = services_mono(loop->services);
-    x->outcome.elapsed_ns = now - x->started_ns;
-    if (x->outcome.phase != PHASE_READ) {
-        transport_observe_dial(conn->transport, now - conn->dialled_ns);
-    }
-    if (conn->ops->limit == 1) {
-        /* never given back: a late answer must not be read by a later query (case 79) */
-        loop_bury(loop, conn);
-    }
+    struct exchange *x = exchange_of(timer);
+    struct loop *loop = x->ended_on->loop;
+    x->outcome.elapsed_ns = services_mono(loop->services) - x->started_ns;
     exchange_finish(x, loop);
 }
 
-enum conn_armed conn_arm(struct conn *conn, struct exchange *x, bool reused, uint64_t now_ns)
+enum conn_armed conn_arm(struct conn *conn, struct exchange *x, bool reused, uint64_t now_ns, uint32_t *ret_seq)
 {
     struct loop *loop = conn->loop;
     enum conn_armed result = ARMED_DEAD;
@@ -156,14 +194,14 @@ enum conn_armed conn_arm(struct conn *conn, struct exchange *x, bool reused, uin
     x->timer = (struct timer){.claim = timeout_claim, .fire = timeout_fire};
     x->reused = reused;
     x->prev = NULL;
-    wire_put_u16(x->wire, x->id);
+    x->key = x->id;
 
     pthread_mutex_lock(&loop->lock);
     /* before the bit is read: a cancel that sets it now finds this loop, or is seen here */
     atomic_store(&x->home, loop);
     if ((atomic_load(x->word) & 1) != 0) {
         result = ARMED_CANCELED;
-    } else if (conn_find_locked(conn, x->id) != NULL) {
+    } else if (conn_find_locked(conn, x->key) != NULL) {
         result = ARMED_ID_TAKEN;
     } else if (!conn->dead) {
         bool ready = conn->state == CONN_READY;
@@ -171,7 +209,7 @@ enum conn_armed conn_arm(struct conn *conn, struct exchange *x, bool reused, uin
         result = ready ? ARMED_SEND : ARMED_WAIT;
         x->started_ns = now_ns;
         x->sent = ready;
-        x->seq = ++conn->seq;
+        x->seq = *ret_seq = ++conn->seq;
         x->conn = conn;
         x->next = conn->exchanges;
         if (x->next != NULL) {
@@ -188,20 +226,40 @@ enum conn_armed conn_arm(struct conn *conn, struct exchange *x, bool reused, uin
     return result;
 }
 
-bool conn_disarm(struct conn *conn, struct exchange *x, uint32_t seq)
+/* x when it is still in the table by that arming, else NULL. */
+static struct exchange *armed_locked(struct conn *conn, struct exchange *x, uint32_t seq)
 {
-    pthread_mutex_lock(&conn->loop->lock);
     struct exchange *in_table = conn->exchanges;
     while (in_table != NULL && in_table != x) {
         in_table = in_table->next;
     }
-    bool mine = in_table != NULL && x->seq == seq;
+    return in_table != NULL && x->seq == seq ? x : NULL;
+}
+
+bool conn_disarm(struct conn *conn, struct exchange *x, uint32_t seq, int sys_errno)
+{
+    pthread_mutex_lock(&conn->loop->lock);
+    bool mine = armed_locked(conn, x, seq) != NULL;
     if (mine) {
         exchange_detach(x);
-        conn->dead = true;
+        if (!conn->dead) {
+            conn->dead = true;
+            conn->fail_errno = sys_errno;
+        }
     }
     pthread_mutex_unlock(&conn->loop->lock);
     return mine;
+}
+
+bool conn_rekey(struct conn *conn, struct exchange *x, uint32_t seq, uint32_t key)
+{
+    pthread_mutex_lock(&conn->loop->lock);
+    bool there = armed_locked(conn, x, seq) != NULL;
+    if (there) {
+        x->key = key;
+    }
+    pthread_mutex_unlock(&conn->loop->lock);
+    return there;
 }
 
 static enum wire_answer check(const struct exchange *x, uint8_t *msg, uint32_t *len)
@@ -212,26 +270,23 @@ static enum wire_answer check(const struct exchange *x, uint8_t *msg, uint32_t *
     return wire_answer_check(msg, len, x->wire, &x->query, x->id);
 }
 
-enum wire_answer conn_match(struct conn *conn, uint8_t *msg, uint32_t len, struct exchange **ret)
+enum wire_answer conn_match(struct conn *conn, uint32_t key, uint8_t *msg, uint32_t len, struct exchange **ret)
 {
-    enum wire_answer result = ANSWER_SHORT;
-    struct exchange *x = NULL;
-    if (len >= WIRE_HEADER) {
-        uint64_t now = services_mono(conn->loop->services);
-        pthread_mutex_lock(&conn->loop->lock);
-        x = conn_find_locked(conn, wire_u16(msg));
-        result = x != NULL ? check(x, msg, &len) : ANSWER_ID;
-        if (result == ANSWER_GOOD) {
-            exchange_detach(x);
-            x->outcome = (struct outcome){
-                .proto = conn->ops->proto,
-                .elapsed_ns = now - x->started_ns,
-                .wire = msg,
-                .wire_len = len,
-            };
-        }
-        pthread_mutex_unlock(&conn->loop->lock);
+    uint64_t now = services_mono(conn->loop->services);
+    conn->heard_ns = now;
+    pthread_mutex_lock(&conn->loop->lock);
+    struct exchange *x = conn_find_locked(conn, key);
+    enum wire_answer result = x != NULL ? check(x, msg, &len) : ANSWER_ID;
+    if (result == ANSWER_GOOD) {
+        exchange_detach(x);
+        x->outcome = (struct outcome){
+            .proto = conn->ops->proto,
+            .elapsed_ns = now - x->started_ns,
+            .wire = msg,
+            .wire_len = len,
+        };
     }
+    pthread_mutex_unlock(&conn->loop->lock);
     if (result != ANSWER_GOOD) {
         series_drop(conn->transport->series, result);
         return result;
@@ -243,43 +298,146 @@ enum wire_answer conn_match(struct conn *conn, uint8_t *msg, uint32_t len, struc
     return ANSWER_GOOD;
 }
 
-void conn_release(struct conn *conn)
+void conn_release(struct conn *conn, bool success)
 {
-    struct pool *pool = transport_pool(conn->transport, conn->ops->proto);
-    if (conn->one_shot || !pool_give(pool, &conn->node, services_mono(conn->loop->services))) {
+    struct transport *transport = conn->transport;
+    if (conn->one_shot) {
         loop_bury(conn->loop, conn);
+        return;
+    }
+    struct pool_waiter *waiter;
+    switch (pool_give(transport_pool(transport, conn->ops->proto), &conn->node, success, services_mono(conn->loop->services),
+                      &waiter)) {
+    case GAVE_KEPT:
+        break;
+    case GAVE_WAITER:
+        transport_serve_on(transport, waiter, conn);
+        break;
+    case GAVE_CLOSE:
+        loop_bury(conn->loop, conn);
+        break;
     }
 }
 
-void conn_fail(struct conn *conn, int sys_errno, enum phase phase, bool owned)
+/* Marks the next exchange that waited for the connection as sent and starts its read time. */
+static struct exchange *next_unsent(struct conn *conn, uint64_t now_ns)
+{
+    struct loop *loop = conn->loop;
+    pthread_mutex_lock(&loop->lock);
+    conn->state = CONN_READY;
+    struct exchange *x = conn->exchanges;
+    while (x != NULL && x->sent) {
+        x = x->next;
+    }
+    if (x != NULL) {
+        uint64_t deadline = now_ns + x->read_timeout_ns;
+        x->sent = true;
+        wheel_remove(&loop->wheel, &x->timer);
+        (void)loop_arm_locked(loop, &x->timer, deadline < x->limit_ns ? deadline : x->limit_ns);
+    }
+    pthread_mutex_unlock(&loop->lock);
+    return x;
+}
+
+static int send_copy(struct conn *conn, struct exchange *x)
+{
+    struct frame frame;
+    if (!frame_init(&frame, x->wire, x->wire_len)) {
+        return ENOMEM;
+    }
+    wire_put_u16(frame.data + FRAME_HEADER, x->id);
+    int err = conn->ops->send(conn, frame.data, frame.len, x, x->seq);
+    frame_fini(&frame);
+    return err;
+}
+
+int conn_become_ready(struct conn *conn)
+{
+    uint64_t now = services_mono(conn->loop->services);
+    transport_observe_dial(conn->transport, now - conn->dialled_ns);
+    struct exchange *x;
+    while ((x = next_unsent(conn, now)) != NULL) {
+        /* it may be canceled meanwhile, but only this thread finishes it, so its message stays readable */
+        int err = send_copy(conn, x);
+        if (err != 0) {
+            return err;
+        }
+    }
+    if (!conn->one_shot) {
+        transport_ready(conn->transport, conn);
+    }
+    return 0;
+}
+
+void conn_begin_handshake(struct conn *conn)
+{
+    struct loop *loop = conn->loop;
+    uint64_t until = services_mono(loop->services) + transport_handshake_timeout(conn->transport);
+    pthread_mutex_lock(&loop->lock);
+    conn->state = CONN_HANDSHAKE;
+    for (struct exchange *x = conn->exchanges; x != NULL; x = x->next) {
+        wheel_remove(&loop->wheel, &x->timer);
+        (void)loop_arm_locked(loop, &x->timer, until < x->limit_ns ? until : x->limit_ns);
+    }
+    pthread_mutex_unlock(&loop->lock);
+}
+
+/* Detaches everything in flight, to be finished by the caller. */
+static struct exchange *fail_all(struct conn *conn, int sys_errno, enum phase phase)
 {
     struct loop *loop = conn->loop;
     uint64_t now = services_mono(loop->services);
-    bool was_idle = pool_seize(transport_pool(conn->transport, conn->ops->proto), &conn->node);
     struct exchange *failed = NULL;
     pthread_mutex_lock(&loop->lock);
-    conn->dead = true;
-    conn->fail_errno = sys_errno;
+    if (!conn->dead) {
+        conn->dead = true;
+        conn->fail_errno = sys_errno;
+    }
+    bool several = conn->in_flight > 1;
+    bool silent = conn->in_len == 0 && sys_errno != EBADMSG && sys_errno != ETIMEDOUT && sys_errno != ECANCELED;
     while (conn->exchanges != NULL) {
         struct exchange *x = conn->exchanges;
-        exchange_fail_locked(x, exchange_error_of(sys_errno), sys_errno, phase, now);
-        x->outcome.stale = x->reused && conn->in_len == 0 && sys_errno != EBADMSG;
+        exchange_fail_locked(x, exchange_error_of(sys_errno), sys_errno, x->sent ? phase : PHASE_DIAL, now);
+        /* on a shared conn the death of the conn says nothing about any one exchange: each is tried again */
+        x->outcome.stale = x->sent && silent && (x->reused || several);
+        x->outcome.shared = conn->node.limit > 1;
         x->ended_next = failed;
         failed = x;
     }
     pthread_mutex_unlock(&loop->lock);
-    if (owned || was_idle || failed != NULL) {
-        loop_bury(loop, conn);
+    if (several && silent) {
+        transport_note_cut(conn->transport);
     }
+    return failed;
+}
+
+void conn_fail(struct conn *conn, int sys_errno, enum phase phase)
+{
+    struct loop *loop = conn->loop;
+    struct exchange *failed = fail_all(conn, sys_errno, phase);
+    loop_bury(loop, conn);
     if (phase == PHASE_DIAL) {
-        transport_observe_dial(conn->transport, now - conn->dialled_ns);
+        transport_observe_dial(conn->transport, services_mono(loop->services) - conn->dialled_ns);
     }
     while (failed != NULL) {
         struct exchange *x = failed;
         failed = x->ended_next;
-        if (x->want_local) {
-            conn_local_addr(conn, &x->outcome.local);
-        }
+        exchange_finish(x, loop);
+    }
+}
+
+void conn_fail_one(struct conn *conn, uint32_t key, int error)
+{
+    struct loop *loop = conn->loop;
+    uint64_t now = services_mono(loop->services);
+    conn->heard_ns = now;
+    pthread_mutex_lock(&loop->lock);
+    struct exchange *x = conn_find_locked(conn, key);
+    if (x != NULL) {
+        exchange_fail_locked(x, error, 0, PHASE_READ, now);
+    }
+    pthread_mutex_unlock(&loop->lock);
+    if (x != NULL) {
         exchange_finish(x, loop);
     }
 }

@@ -2,10 +2,11 @@
  *
  *   CONNECTING -> (HANDSHAKE ->) READY -> closed by its loop
  *
- * Owner: while idle the pool; between take and arm the taker; from the moment of arming its loop's thread. UDP and one-at-a-time TCP have
- * at most one exchange in the table; the table is a list, so that a conn with ops->limit above 1 can carry more.
+ * Its loop owns it: only the loop's thread closes and frees it, at the end of a turn, when nobody pins it any more. Whoever takes a place on it from
+ * the pool pins it until he has armed and sent. The table holds up to `limit` exchanges: one on UDP and plain streams, more where a
+ * stream is pipelined or HTTP/2 multiplexes.
  *
- * Threads: as the owner rule says; `pins` counts the callers who may still use fd, so the loop closes it only at 0. Standards: RFC 7766.
+ * Threads: as the comments below say. Standards: RFC 7766.
  */
 #pragma once
 
@@ -14,23 +15,37 @@
 
 #include <stdatomic.h>
 
+struct h2;
+struct ssl_st;
 struct transport;
 
 enum conn_state { CONN_CONNECTING, CONN_HANDSHAKE, CONN_READY };
 
 struct conn_ops {
     uint32_t proto;
-    uint32_t limit; /**< exchanges in flight at most */
     int socket_type;
     uint32_t epoll_events;
-    /** Sends the exchange that the caller has just armed on a READY conn. @return 0 or an errno; nothing may be touched after 0 */
-    int (*send)(struct conn *conn, struct exchange *x);
+    /** Makes what the kind needs beyond a socket. May be NULL. @return 0 or an errno */
+    int (*open)(struct conn *conn);
+    /** Sends a query that has just been armed on a READY conn. Not the exchange but a copy of its message is sent: it may have ended already.
+     *  @param frame two octets of length, then the message
+     *  @param seq which arming it was
+     *  @return 0 or an errno */
+    int (*send)(struct conn *conn, uint8_t *frame, uint32_t len, struct exchange *x, uint32_t seq);
+    /** An armed exchange has ended without an answer and the conn lives on. Lock of the loop not held. May be NULL */
+    void (*forget)(struct conn *conn, uint32_t key);
     /** Deals with an epoll event on the loop's thread. */
     void (*event)(struct conn *conn, uint32_t events);
+    /** Says farewell where the kind has a farewell; the socket is closed next. May be NULL */
+    void (*bye)(struct conn *conn);
+    /** Frees what open made. May be NULL */
+    void (*fini)(struct conn *conn);
 };
 
 extern const struct conn_ops conn_udp_ops;
 extern const struct conn_ops conn_tcp_ops;
+extern const struct conn_ops conn_tls_ops;
+extern const struct conn_ops conn_https_ops;
 
 struct conn {
     struct pool_node node; /* first member: the pool's view */
@@ -39,64 +54,115 @@ struct conn {
     struct loop *loop;
     int fd;
     bool one_shot; /* for a probe: never pooled */
-    atomic_uint pins;
 
     /* guarded by loop->lock */
     enum conn_state state;
     bool dead;
-    int fail_errno; /* why */
+    bool closing;   /* doomed or buried */
+    int fail_errno; /* why it is dead */
     struct exchange *exchanges;
     uint32_t in_flight;
     uint32_t seq;
-    uint8_t *out; /* rest of a partial write, while the loop is not sending it */
+
+    /* guarded by io: the stream's writing side, and both sides of TLS and HTTP/2. Taken before loop->lock, held over send and recv */
+    pthread_mutex_t io;
+    uint8_t *out; /* what the kernel has not taken yet */
     uint32_t out_len;
+    struct ssl_st *ssl;
+    struct h2 *h2;
+    bool drained; /* the last recv emptied the socket */
+    bool hung_up; /* the peer has: an EOF is to be read */
+    char *why;    /* what the TLS or HTTP library says of a failure; written once, before conn_fail */
 
     /* the loop's thread only */
     bool buried;
-    uint8_t *in;   /* partial frame */
+    bool spare; /* dialled ahead of need: goes to the idle ones when it is ready */
+    uint8_t *in; /* partial frame */
     uint32_t in_len;
     uint64_t dialled_ns;
+    uint64_t heard_ns; /* when something last came */
     struct conn *chain; /* doomed or graveyard */
 };
 
-/** Opens a socket and starts connecting; registers it with a loop.
- *  @return NULL with *ret_errno set when it could not */
+/** Opens a socket, starts connecting, and pins the conn once. conn_watch follows. @return NULL with *ret_errno set when it could not */
 struct conn *conn_open(struct transport *transport, const struct conn_ops *ops, struct loop *loop,
                        uint64_t now_ns, int *ret_errno);
 
+/** Registers a new conn with its loop: events may come from here on. @return 0 or an errno */
+int conn_watch(struct conn *conn);
+
+/** Frees a conn that was not watched. */
+void conn_drop(struct conn *conn);
+
 /** Closes and frees. The loop's thread only, pins at 0. */
 void conn_free(struct conn *conn);
+
+static inline void conn_pin(struct conn *conn)
+{
+    atomic_fetch_add_explicit(&conn->node.pins, 1, memory_order_relaxed);
+}
+
+static inline void conn_unpin(struct conn *conn)
+{
+    pool_unpin(&conn->node);
+}
 
 /** What became of an exchange that was to be armed. */
 enum conn_armed {
     ARMED_SEND,     /**< in the table; the caller sends it now, through ops->send */
     ARMED_WAIT,     /**< in the table; sent by the loop when the conn is ready */
-    ARMED_DEAD,     /**< the conn died meanwhile; the caller still owns both */
-    ARMED_CANCELED, /**< the query was canceled; the caller still owns both */
+    ARMED_DEAD,     /**< the conn died meanwhile; the caller still owns the exchange */
+    ARMED_CANCELED, /**< the query was canceled; the caller still owns the exchange and his place on the conn */
     ARMED_ID_TAKEN, /**< another exchange on this conn has the ID; choose another */
 };
 
-/** Writes the exchange's ID into its message, puts it into the table and starts its timer. The caller owns conn and exchange. */
-enum conn_armed conn_arm(struct conn *conn, struct exchange *x, bool reused, uint64_t now_ns);
+/** Puts an exchange with a new ID into the table and starts its timer. The caller owns the exchange and has a pinned place on the conn; with
+ *  ARMED_SEND and ARMED_WAIT the exchange may end at any moment. @param[out] ret_seq which arming it is */
+enum conn_armed conn_arm(struct conn *conn, struct exchange *x, bool reused, uint64_t now_ns, uint32_t *ret_seq);
 
-/** Takes back an exchange whose send failed. @param seq exchange.seq after conn_arm
+/** Takes back an exchange whose send failed, and marks the conn dead. @param seq from conn_arm
  *  @return false when the loop has ended it already: nothing of it may be touched */
-bool conn_disarm(struct conn *conn, struct exchange *x, uint32_t seq);
+bool conn_disarm(struct conn *conn, struct exchange *x, uint32_t seq, int sys_errno);
 
-/** The exchange with this ID, or NULL. Lock held. */
-struct exchange *conn_find_locked(struct conn *conn, uint16_t id);
+/** Changes what the answer to an armed exchange is found by. @return false when it has ended */
+bool conn_rekey(struct conn *conn, struct exchange *x, uint32_t seq, uint32_t key);
 
-/** What one datagram or frame means: finds its exchange and checks it. With ANSWER_GOOD the exchange is detached, its outcome set, and it is in
+enum { FRAME_HEADER = 2, FRAME_INLINE = 512 };
+
+/** The framed copy of a message, with an ID of its own. */
+struct frame {
+    uint8_t *data; /**< space, or allocated */
+    uint32_t len;
+    uint8_t space[FRAME_HEADER + FRAME_INLINE];
+};
+
+/** @return false when out of memory */
+bool frame_init(struct frame *frame, const uint8_t *msg, uint32_t len);
+void frame_fini(struct frame *frame);
+
+/** The exchange with this key, or NULL. Lock held. */
+struct exchange *conn_find_locked(struct conn *conn, uint32_t key);
+
+/** What one message means: finds the exchange with this key and checks it. With ANSWER_GOOD the exchange is detached, its outcome set, and it is in
  *  *ret; else the drop is counted. Loop's thread, no lock held. */
-enum wire_answer conn_match(struct conn *conn, uint8_t *msg, uint32_t len, struct exchange **ret);
+enum wire_answer conn_match(struct conn *conn, uint32_t key, uint8_t *msg, uint32_t len, struct exchange **ret);
 
-/** An answer came in full: gives the conn back to the pool, or closes it. Loop's thread. */
-void conn_release(struct conn *conn);
+/** Gives back the place of an exchange that has ended. Loop's thread.
+ *  @param success it was answered in full */
+void conn_release(struct conn *conn, bool success);
+
+/** The connection is there (after the handshake, if there is one): sends what waits. Loop's thread. @return 0 or an errno */
+int conn_become_ready(struct conn *conn);
+
+/** Starts the handshake's time for what waits. Loop's thread. */
+void conn_begin_handshake(struct conn *conn);
 
 /** The socket failed: ends all its exchanges and closes it. Loop's thread.
- *  @param sys_errno 0 means the peer closed it, EBADMSG that what it sent is no answer
- *  @param owned the caller has just taken an answer from it, so nobody else holds it */
-void conn_fail(struct conn *conn, int sys_errno, enum phase phase, bool owned);
+ *  @param sys_errno 0 means the peer closed it, EBADMSG that what it sent is no answer */
+void conn_fail(struct conn *conn, int sys_errno, enum phase phase);
+
+/** As conn_fail, for one exchange of a shared conn: its own error, the conn lives on. Loop's thread, no lock held. */
+void conn_fail_one(struct conn *conn, uint32_t key, int error);
 
 /** Local address of the socket. */
 void conn_local_addr(const struct conn *conn, struct fwd_addr *ret);

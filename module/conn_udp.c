@@ -16,9 +16,9 @@
 
 enum { MAX_DROPS = 64 };
 
-static int udp_send(struct conn *conn, struct exchange *x)
+static int udp_send(struct conn *conn, uint8_t *frame, uint32_t len, struct exchange *x, uint32_t seq)
 {
-    return send(conn->fd, x->wire, x->wire_len, MSG_NOSIGNAL) >= 0 ? 0 : errno;
+    return send(conn->fd, frame + FRAME_HEADER, len - FRAME_HEADER, MSG_NOSIGNAL) >= 0 ? 0 : errno;
 }
 
 /* Reads one datagram. @return ANSWER_GOOD with *ret_x, another ANSWER_* for a datagram that was dropped, -1 when there was none */
@@ -29,11 +29,15 @@ static int read_one(struct conn *conn, struct exchange **ret_x)
     ssize_t n = recv(conn->fd, room, FWD_MAX_WIRE, 0);
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR) {
-            conn_fail(conn, errno, PHASE_READ, false);
+            conn_fail(conn, errno, PHASE_READ);
         }
         return -1;
     }
-    enum wire_answer answer = conn_match(conn, room, (uint32_t)n, ret_x);
+    if (n < WIRE_HEADER) {
+        series_drop(conn->transport->series, ANSWER_SHORT);
+        return ANSWER_SHORT;
+    }
+    enum wire_answer answer = conn_match(conn, wire_u16(room), room, (uint32_t)n, ret_x);
     if (answer == ANSWER_GOOD) {
         loop_keep(loop, (uint32_t)n);
     }
@@ -51,7 +55,7 @@ static void udp_event(struct conn *conn, uint32_t events)
             return;
         }
         if (answer == ANSWER_GOOD) {
-            conn_release(conn);
+            conn_release(conn, true);
             exchange_finish(x, conn->loop);
             return;
         }
@@ -63,7 +67,6 @@ static void udp_event(struct conn *conn, uint32_t events)
 
 const struct conn_ops conn_udp_ops = {
     .proto = FWD_PROTO_UDP,
-    .limit = 1,
     .socket_type = SOCK_DGRAM,
     .epoll_events = EPOLLIN | EPOLLET,
     .send = udp_send,

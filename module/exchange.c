@@ -7,6 +7,7 @@
 
 #include "conn.h"
 #include "loop.h"
+#include "transport.h"
 
 #include <errno.h>
 
@@ -34,45 +35,99 @@ void exchange_fail_locked(struct exchange *x, int error, int sys_errno, enum pha
         .proto = conn->ops->proto,
         .elapsed_ns = now_ns - x->started_ns,
     };
+    x->ended_on = conn;
+    conn_pin(conn); /* until exchange_finish */
 }
 
-/* Takes x out of loop if it is in flight there and still the one that is meant. @return its conn, which the caller owns now */
-static struct conn *detach_canceled(struct exchange *x, uint64_t word, struct loop *loop)
+/* Takes x out of loop if it is in flight or waiting there and still the one that is meant. @return true when it will be ended by loop */
+static bool detach_canceled(struct exchange *x, uint64_t word, struct loop *loop)
 {
-    struct conn *conn = NULL;
+    bool detached = false;
     uint64_t now = services_mono(loop->services);
     pthread_mutex_lock(&loop->lock);
     /* Armings on another loop set `home` under that loop's lock before they look at the bit. The bit was set before `home` is read here, so if
-     * home is still this loop, no arming elsewhere can go on to write x->conn. */
-    if (atomic_load(&x->home) == loop && atomic_load(x->word) == word && x->conn != NULL) {
-        conn = x->conn;
-        exchange_fail_locked(x, FWD_ERR_CANCELED, 0, PHASE_READ, now);
-        conn->dead = conn->dead || conn->ops->limit == 1;
-        x->ended_next = loop->ended;
-        loop->ended = x;
+     * home is still this loop, no arming elsewhere can go on to write what is read here. */
+    if (atomic_load(&x->home) == loop && atomic_load(x->word) == word) {
+        if (x->conn != NULL) {
+            exchange_fail_locked(x, FWD_ERR_CANCELED, 0, PHASE_READ, now);
+            detached = true;
+        } else if (x->queue != NULL && pool_unwait(x->queue, &x->waiter)) {
+            exchange_unwait_locked(x, FWD_ERR_CANCELED, now);
+            detached = true;
+        }
+        if (detached) {
+            x->ended_next = loop->ended;
+            loop->ended = x;
+        }
     }
     pthread_mutex_unlock(&loop->lock);
-    return conn;
+    return detached;
+}
+
+void exchange_unwait_locked(struct exchange *x, int error, uint64_t now_ns)
+{
+    struct loop *loop = atomic_load(&x->home);
+    wheel_remove(&loop->wheel, &x->timer);
+    x->queue = NULL;
+    x->ended_on = NULL;
+    x->outcome = (struct outcome){
+        .error = error,
+        .phase = PHASE_WAIT,
+        .proto = x->proto,
+        .elapsed_ns = now_ns - x->wait_since_ns,
+    };
 }
 
 void exchange_cancel(struct exchange *x, uint64_t word)
 {
     struct loop *loop = atomic_load(&x->home);
-    struct conn *conn = NULL;
     while (loop != NULL && atomic_load(x->word) == word) {
-        conn = detach_canceled(x, word, loop);
+        if (detach_canceled(x, word, loop)) {
+            loop_wake(loop);
+            return;
+        }
         struct loop *now_on = atomic_load(&x->home);
-        if (conn != NULL || now_on == loop) {
-            break;
+        if (now_on == loop) {
+            return;
         }
         loop = now_on;
     }
-    if (conn != NULL) {
-        if (conn->ops->limit == 1) {
-            loop_doom(loop, conn);
-        }
-        loop_wake(loop);
+}
+
+/* An exchange has ended without an answer: what becomes of its conn. On a conn for one exchange at a time a late answer must not meet a later
+ * query, so it is closed (case 79). A shared one goes on, unless nothing at all has come since the exchange was sent: then it is dead, and
+ * what else is on it is tried elsewhere. */
+static void exchange_left(struct exchange *x, struct conn *conn)
+{
+    bool timed_out = x->outcome.error == FWD_ERR_TIMEOUT;
+    if (timed_out && x->outcome.phase != PHASE_READ) {
+        transport_observe_dial(conn->transport, services_mono(conn->loop->services) - conn->dialled_ns);
     }
+    if (conn->node.limit > 1 && !(timed_out && (x->outcome.phase != PHASE_READ || conn->heard_ns < x->started_ns))) {
+        if (conn->ops->forget != NULL) {
+            conn->ops->forget(conn, x->key);
+        }
+        conn_release(conn, false);
+        return;
+    }
+    conn_fail(conn, timed_out ? ETIMEDOUT : ECANCELED, x->outcome.phase);
+}
+
+void exchange_finish(struct exchange *x, struct loop *loop)
+{
+    struct conn *conn = x->ended_on;
+    x->ended_on = NULL;
+    if (conn == NULL) {
+        x->end(x, &x->outcome, loop);
+        return;
+    }
+    if (x->want_local) {
+        conn_local_addr(conn, &x->outcome.local);
+    }
+    x->outcome.why = conn->why;
+    exchange_left(x, conn);
+    x->end(x, &x->outcome, loop);
+    conn_unpin(conn);
 }
 
 int exchange_error_of(int sys_errno)
@@ -103,8 +158,14 @@ int exchange_error_of(int sys_errno)
     case EADDRINUSE:
     case EAGAIN: /* a UDP connect without a free port */
         return FWD_ERR_EXHAUSTED;
+    case ECANCELED:
+        return FWD_ERR_CANCELED;
     case EBADMSG:
         return FWD_ERR_BAD_REPLY;
+    case EPROTO:
+        return FWD_ERR_TLS_HANDSHAKE;
+    case EKEYREJECTED:
+        return FWD_ERR_TLS_VERIFY;
     default:
         return FWD_ERR_SEND;
     }

@@ -1,12 +1,14 @@
 /* An exchange: one attempt to get one query answered on one connection.
  *
- * Life: idle (conn NULL) -> in flight -> ended. While it is in flight it lies in the table of its conn and its timer in the wheel of
- * the conn's loop, both under that loop's lock; whoever detaches it under the lock owns it, and calls `end` exactly once, on the loop's thread.
+ * Life: idle -> (waiting in a pool's queue ->) in flight -> ended. While it is in flight it lies in the table of its conn and its timer in the
+ * wheel of the conn's loop, both under that loop's lock; whoever detaches it under the lock owns it, and calls `end` exactly once, on a
+ * loop's thread. While it waits its timer lies in the wheel of `home`; whoever takes it out of the queue owns it.
  *
  * Threads: exchange_detach with the loop's lock; end on the I/O thread. Ownership: embedded in a query or a probe, which also holds the wire.
  */
 #pragma once
 
+#include "pool.h"
 #include "timer.h"
 #include "wire.h"
 
@@ -17,9 +19,10 @@
 struct conn;
 struct exchange;
 struct loop;
+struct transport;
 
 /** Where an attempt failed. */
-enum phase { PHASE_DIAL, PHASE_HANDSHAKE, PHASE_WRITE, PHASE_READ };
+enum phase { PHASE_WAIT, PHASE_DIAL, PHASE_HANDSHAKE, PHASE_WRITE, PHASE_READ };
 
 /** How an exchange ended. */
 struct outcome {
@@ -27,10 +30,12 @@ struct outcome {
     int sys_errno;      /**< errno behind the error, or 0 */
     enum phase phase;
     bool stale;         /**< the conn had been reused and died before it answered anything: retry at no charge (cases 49, 78) */
+    bool shared;        /**< with stale: other exchanges were on the same conn */
     uint32_t proto;     /**< FWD_PROTO_* really used */
     uint64_t elapsed_ns;
     uint8_t *wire;      /**< the answer, valid until the loop flushes; its ID is the exchange's */
     uint32_t wire_len;
+    const char *why;       /**< what the TLS or HTTP library says, or NULL; valid during end */
     struct fwd_addr local; /**< our end of the socket; filled only when exchange.want_local is set */
 };
 
@@ -38,7 +43,7 @@ typedef void (*exchange_end_fn)(struct exchange *x, const struct outcome *outcom
 
 struct exchange {
     /* the caller's part, set before transport_exchange */
-    uint8_t *wire; /**< the message; two octets before it are writable and take the TCP length. The ID is written here */
+    const uint8_t *wire; /**< the message; its ID is not used */
     uint32_t wire_len;
     struct wire_query query;
     uint64_t read_timeout_ns; /**< for the answer, from the moment of sending (case 72) */
@@ -56,13 +61,21 @@ struct exchange {
     struct timer timer;
     uint64_t started_ns;
     uint32_t seq; /**< which arming this was, to tell it from a later use of the same memory */
+    uint32_t key; /**< what its answer is found by: the DNS ID, or the HTTP/2 stream */
     uint16_t id;
     bool reused; /**< the conn came out of the pool */
     bool sent;
 
+    /* while it waits for a connection */
+    struct pool_waiter waiter;
+    struct pool *queue; /* NULL when it does not wait; guarded by the lock of home */
+    struct transport *transport;
+    uint32_t proto;
+    uint64_t wait_since_ns;
+
     /* between detaching and end */
     struct outcome outcome;
-    struct conn *ended_on; /* the conn of a time-out */
+    struct conn *ended_on; /* where it failed; its place there is still taken */
     struct exchange *ended_next;
 };
 
@@ -72,11 +85,11 @@ void exchange_detach(struct exchange *x);
 /** Detaches and remembers how it ended; exchange_finish reports it. Lock held. */
 void exchange_fail_locked(struct exchange *x, int error, int sys_errno, enum phase phase, uint64_t now_ns);
 
-/** Calls end with the remembered outcome. No lock held, on the loop's thread. */
-static inline void exchange_finish(struct exchange *x, struct loop *loop)
-{
-    x->end(x, &x->outcome, loop);
-}
+/** An exchange that has just been taken out of a pool's queue ends with an error. Lock of home held; exchange_finish follows. */
+void exchange_unwait_locked(struct exchange *x, int error, uint64_t now_ns);
+
+/** Lets go of the conn and calls end with the remembered outcome. No lock held, on a loop's thread. */
+void exchange_finish(struct exchange *x, struct loop *loop);
 
 /** Cancels an exchange from any thread. Bit 0 of *x->word is set already, so that no further arming succeeds; if the exchange is in flight it is
  *  detached and will be finished by its loop with FWD_ERR_CANCELED, else nothing is done: whoever is about to arm it will see the bit.

@@ -31,6 +31,7 @@ enum {
     MAX_RCODE_IN_MASK = 31,
     /* attempts that may fail at once in a row, where max_connect_attempts sets no limit: serve must not spin for 5 s */
     MAX_INSTANT_FAILURES = 64,
+    MAX_FREE_RETRIES = 16,
 };
 
 /* What is to be done with a query next. */
@@ -113,11 +114,13 @@ static uint32_t proto_for(const struct query *q)
 
 static void note_error(struct query *q, const struct outcome *outcome)
 {
-    static const char *const phases[] = {"dial", "handshake", "write", "read"};
+    static const char *const phases[] = {"wait", "dial", "handshake", "write", "read"};
     q->error = outcome->error;
     q->proto = outcome->proto;
-    char cause[64] = "";
-    if (outcome->sys_errno != 0 && outcome->error == FWD_ERR_SEND) {
+    char cause[96] = "";
+    if (outcome->why != NULL) {
+        (void)snprintf(cause, sizeof(cause), ": %s", outcome->why);
+    } else if (outcome->sys_errno != 0 && outcome->error == FWD_ERR_SEND) {
         (void)snprintf(cause, sizeof(cause), ": errno %d", outcome->sys_errno);
     }
     (void)snprintf(q->detail, sizeof(q->detail), "%s %s %s: %s%s after %.3f ms", phases[outcome->phase],
@@ -129,12 +132,11 @@ static void note_error(struct query *q, const struct outcome *outcome)
 static void tap_attempt(const struct query *q, const struct outcome *outcome, uint64_t now_real)
 {
     const struct fwd_tap *tap = services_of(q)->tap;
-    uint8_t *wire = q->x.wire;
     struct fwd_tap_event event = {
         .struct_size = sizeof(event),
         .kind = FWD_TAP_FORWARDER_QUERY,
         .token = q->token,
-        .wire = wire,
+        .wire = q->x.wire,
         .wire_len = q->x.wire_len,
         .proto = outcome->proto,
         .query_time_ns = q->real_ns,
@@ -142,7 +144,6 @@ static void tap_attempt(const struct query *q, const struct outcome *outcome, ui
         .local = outcome->local,
         .remote = q->proxy->transport->key.addr,
     };
-    wire_put_u16(wire, q->client_id);
     tap->tap(tap->arg, &event);
     if (outcome->error == FWD_OK) {
         event.kind = FWD_TAP_FORWARDER_RESPONSE;
@@ -249,6 +250,7 @@ static void forget_progress(struct query *q)
     q->at = q->fails = q->failovers = 0;
     q->errors = 0;
     q->retry_tcp = false;
+    q->free_retries = 0;
     q->error = FWD_OK;
     q->detail[0] = '\0';
 }
@@ -344,9 +346,10 @@ static enum step after_error(struct query *q, const struct outcome *outcome, str
     if (outcome->error == FWD_ERR_CANCELED) {
         return end_canceled(q, ret);
     }
-    if (outcome->stale && !time_is_up(q)) {
+    if (outcome->stale && !time_is_up(q) && q->free_retries < MAX_FREE_RETRIES) {
         series_stale(q->proxy->transport->series);
-        q->x.fresh = true;
+        q->free_retries++;
+        q->x.fresh = !outcome->shared; /* a conn of its own cannot be stale; a shared one may be cut off again */
         return STEP_SEND;
     }
     note_error(q, outcome);

@@ -19,7 +19,12 @@
 
 #define SECOND_NS UINT64_C(1000000000)
 
-enum { TYPE_NS = 2, CLASS_IN = 1, MIN_INTERVAL_NS = 10000000 /* `health_check 0s` must not spin (case 88) */ };
+enum {
+    TYPE_NS = 2,
+    CLASS_IN = 1,
+    MIN_INTERVAL_NS = 10000000, /* `health_check 0s` must not spin (case 88) */
+    PROBE_LIMIT_S = 3,          /* to dial, to shake hands and to read */
+};
 
 static void probe_end(struct exchange *x, const struct outcome *outcome, struct loop *loop);
 static void probe_again(struct timer *timer);
@@ -34,7 +39,7 @@ static void health_unref(struct health *h)
 
 static void write_probe(struct health *h, const struct config_name *domain)
 {
-    uint8_t *msg = h->probe + 2;
+    uint8_t *msg = h->probe;
     wire_put_u16(msg + 2, h->no_rec ? 0 : WIRE_FLAG_RD);
     wire_put_u16(msg + 4, 1);
     memcpy(msg + WIRE_HEADER, domain->wire, domain->wire_len);
@@ -57,7 +62,7 @@ static struct health *health_make(struct engine *engine, struct transport *trans
     atomic_store(&h->refs, 1);
     write_probe(h, &stanza->health_domain);
     h->again.fire = probe_again;
-    h->x.wire = h->probe + 2;
+    h->x.wire = h->probe;
     h->x.wire_len = h->probe_len;
     h->x.read_timeout_ns = SECOND_NS;
     h->x.any_reply = true;
@@ -72,7 +77,7 @@ static bool same_settings(const struct health *h, const struct config_stanza *st
     return h->interval_ns == stanza->health_interval_ns && h->no_rec == stanza->health_no_rec &&
            h->proto == (stanza->force_tcp ? FWD_PROTO_TCP : FWD_PROTO_UDP) &&
            h->probe_len == WIRE_HEADER + domain->wire_len + 4 &&
-           memcmp(h->probe + 2 + WIRE_HEADER, domain->wire, domain->wire_len) == 0;
+           memcmp(h->probe + WIRE_HEADER, domain->wire, domain->wire_len) == 0;
 }
 
 struct health *health_use(struct engine *engine, struct transport *transport, const struct config_stanza *stanza)
@@ -150,7 +155,7 @@ static void send_probe(struct health *h)
 {
     struct outcome outcome;
     atomic_fetch_add_explicit(&h->probes, 1, memory_order_relaxed);
-    h->x.limit_ns = services_mono(&h->engine->services) + 2 * SECOND_NS; /* a second to dial, one to read */
+    h->x.limit_ns = services_mono(&h->engine->services) + PROBE_LIMIT_S * SECOND_NS;
     if (!transport_exchange(h->transport, &h->x, h->proto, EXCHANGE_ONE_SHOT, &outcome)) {
         probe_failed(h);
     }

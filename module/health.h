@@ -33,7 +33,7 @@ struct health {
     struct exchange x;
     struct timer again;
     uint32_t probe_len;
-    uint8_t probe[2 + WIRE_HEADER + WIRE_MAX_NAME + 4]; /* with room for the TCP length */
+    uint8_t probe[WIRE_HEADER + WIRE_MAX_NAME + 4];
 };
 
 /** The health state of a transport under a stanza's settings, made on first use, with one more user. Takes over the caller's use of the

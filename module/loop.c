@@ -103,25 +103,50 @@ bool loop_disarm(struct loop *loop, struct timer *timer)
     return queued;
 }
 
+void loop_end(struct loop *loop, struct exchange *x)
+{
+    pthread_mutex_lock(&loop->lock);
+    x->ended_next = loop->ended;
+    loop->ended = x;
+    pthread_mutex_unlock(&loop->lock);
+    loop_wake(loop);
+}
+
+/* Whoever is first to close a conn enters it into one list or the other. */
+static bool begin_closing(struct loop *loop, struct conn *conn, bool doom)
+{
+    pthread_mutex_lock(&loop->lock);
+    bool first = !conn->closing;
+    conn->closing = true;
+    conn->dead = true;
+    if (first && doom) {
+        conn->chain = loop->doomed;
+        loop->doomed = conn;
+    }
+    pthread_mutex_unlock(&loop->lock);
+    return first;
+}
+
 void loop_doom(struct loop *loop, struct conn *conn)
 {
-    pool_lost(transport_pool(conn->transport, conn->ops->proto), &conn->node);
-    pthread_mutex_lock(&loop->lock);
-    conn->dead = true;
-    conn->chain = loop->doomed;
-    loop->doomed = conn;
-    pthread_mutex_unlock(&loop->lock);
+    struct transport *transport = conn->transport;
+    if (!conn->one_shot) {
+        transport_lost(transport, conn);
+    }
+    (void)begin_closing(loop, conn, true);
 }
 
 void loop_bury(struct loop *loop, struct conn *conn)
 {
-    if (conn->buried) {
+    if (!begin_closing(loop, conn, false)) {
         return;
     }
     conn->buried = true;
-    pool_lost(transport_pool(conn->transport, conn->ops->proto), &conn->node);
     conn->chain = loop->graveyard;
     loop->graveyard = conn;
+    if (!conn->one_shot) {
+        transport_lost(conn->transport, conn);
+    }
 }
 
 static void free_buried(struct loop *loop)
@@ -130,7 +155,7 @@ static void free_buried(struct loop *loop)
     loop->graveyard = NULL;
     while (conn != NULL) {
         struct conn *next = conn->chain;
-        if (atomic_load_explicit(&conn->pins, memory_order_acquire) == 0) {
+        if (atomic_load_explicit(&conn->node.pins, memory_order_acquire) == 0) {
             conn_free(conn);
         } else {
             conn->chain = loop->graveyard;
@@ -204,7 +229,10 @@ static void bury_all(struct loop *loop, struct conn *doomed)
     while (doomed != NULL) {
         struct conn *conn = doomed;
         doomed = conn->chain;
-        loop_bury(loop, conn);
+        conn->buried = true;
+        conn->chain = loop->graveyard;
+        loop->graveyard = conn;
+        conn_fail(conn, conn->fail_errno != 0 ? conn->fail_errno : ECANCELED, PHASE_WRITE); /* what shares it */
     }
 }
 

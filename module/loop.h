@@ -91,10 +91,13 @@ bool loop_disarm(struct loop *loop, struct timer *timer);
 /** Ends the loop's sleep. */
 void loop_wake(struct loop *loop);
 
-/** Hands a conn that the caller owns over for closing. Any thread. */
+/** Has the loop close a conn, which the caller has pinned, and end what is in flight on it. Any thread. */
 void loop_doom(struct loop *loop, struct conn *conn);
 
-/** Closes a conn that the loop's thread owns at the end of the turn. */
+/** Has the loop finish an exchange that another thread has ended; its outcome is set. Any thread. */
+void loop_end(struct loop *loop, struct exchange *x);
+
+/** Closes a conn at the end of the turn. Loop's thread. */
 void loop_bury(struct loop *loop, struct conn *conn);
 
 /** Room for one read, ARENA_NEED octets; delivers the batch first when the arena is full. */

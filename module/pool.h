@@ -1,45 +1,71 @@
-/* The pool: idle connections of one kind to one upstream, first in, first out.
+/* The pool: the connections of one kind to one upstream; the idle ones first in, first out.
  *
- * A node is idle (in the FIFO) or out; whoever took it owns it until he gives it back or says that it is lost. The pool opens and
- * closes nothing itself: it tells its caller to, so no system call happens under its mutex.
+ * A node is idle (in the FIFO), shared (in use, with room for more exchanges; only where its limit is above 1) or out. Whoever takes a node
+ * holds one of its places until he gives it back. The pool opens and closes nothing itself: it tells its caller to, so no system call
+ * happens under its mutex. At its limits it keeps a queue of waiters, served in order of arrival by whoever gives something back.
  *
- * Threads: any; one mutex, a leaf lock held for a few pointer writes. Ownership: nodes are embedded in connections. Standards: RFC 5452
- * 9.2 (source ports), RFC 7766 6.2.3 (idle time); CoreDNS cases 63-70.
+ * Threads: any; one mutex, held for a few pointer writes. Every operation is O(1) but pool_sweep, pool_stop and what they close. Ownership: nodes
+ * are embedded in connections, waiters in exchanges. Standards: RFC 5452 9.2 (source ports), RFC 7766 6.2 (reuse, limits, idle time);
+ * CoreDNS cases 63-70.
  */
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+enum pool_place { PLACE_OUT, PLACE_IDLE, PLACE_SHARED };
+
 struct pool_node {
-    struct pool_node *prev, *next; /* guarded by the pool's mutex while idle; chains what a call returns to be closed */
-    uint64_t born_ns;
+    atomic_uint pins; /* who may still use what the node belongs to; the pool adds one, under its mutex, for whomever it hands the node to */
+    /* guarded by the pool's mutex */
+    struct pool_node *prev, *next; /* in its list; chains what a call returns to be closed */
+    enum pool_place place;
+    uint32_t used;    /* places taken */
+    uint32_t uses;    /* exchanges so far */
+    bool counted;     /* among pool.open */
+    bool dialling;    /* among pool.dialling */
+    bool retired;     /* takes no more; closed when the last place is given back */
     uint64_t used_ns;
-    uint32_t uses;
-    bool idle;
-    bool counted; /* among pool.open */
+    uint64_t until_ns; /* when it is too old; UINT64_MAX never */
+    /* set before pool_adopt */
+    uint32_t limit; /* places, at least 1 */
 };
 
 struct pool_limits {
-    uint64_t expire_ns;  /**< idle for longer: closed (case 66) */
-    uint64_t max_age_ns; /**< older: closed; 0 no limit */
-    uint32_t max_idle;   /**< most idle nodes; 0 unlimited (case 67) */
-    uint32_t max_uses;   /**< exchanges of one node; 0 no limit */
+    uint64_t expire_ns;   /**< idle for longer: closed (case 66) */
+    uint64_t max_age_ns;  /**< older: closed; 0 no limit */
+    uint32_t age_jitter;  /**< per cent of max_age by which a node's own limit is shortened at random */
+    uint32_t max_idle;    /**< most idle nodes; 0 unlimited (case 67) */
+    uint32_t max_uses;    /**< exchanges of one node; 0 no limit */
+    uint32_t max_open;    /**< most nodes, dialling and in use ones included; 0 no limit */
+    uint32_t max_dialling; /**< most nodes that are not ready yet; 0 no limit */
+    bool never_wait;      /**< at a limit: POOL_REFUSED instead of POOL_WAIT */
     uint32_t fresh_per_s; /**< budget of takes per second that open although one is idle; 0 none. With a budget at most that many stay idle */
 };
 
 struct pool_counts {
     uint32_t idle;
-    uint32_t open; /**< idle and out */
-    uint64_t hits, misses, expired, aged, overflow, died;
+    uint32_t open; /**< idle, in use and dialling */
+    uint32_t dialling;
+    uint32_t waiting;
+    uint64_t hits, misses, expired, aged, used_up, overflow, died, waits, refused;
+};
+
+/** An exchange that waits its turn. */
+struct pool_waiter {
+    struct pool_waiter *prev, *next; /* guarded by the pool's mutex */
+    bool queued;
 };
 
 struct pool {
     struct pool_limits limits;
     pthread_mutex_t mutex;
     /* guarded by mutex */
-    struct pool_node *front, *back;
+    struct pool_node *front, *back;               /* idle */
+    struct pool_node *shared_front, *shared_back; /* in use with room */
+    struct pool_waiter *first_waiter, *last_waiter;
     const struct pool_node *last_given; /* never dereferenced */
     uint64_t budget_ns;                 /* when the budget will be whole again */
     bool stopped;
@@ -47,45 +73,76 @@ struct pool {
 };
 
 enum pool_take {
-    POOL_HIT,     /**< a node was taken */
+    POOL_HIT,     /**< a place on a node was taken */
     POOL_OPEN,    /**< open one; it is counted already: pool_adopt it, or tell pool_open_failed */
+    POOL_WAIT,    /**< a limit is reached: pool_wait */
+    POOL_REFUSED, /**< a limit is reached, and waiting is off */
     POOL_STOPPED, /**< take after stop (case 70) */
 };
 
 void pool_init(struct pool *pool, const struct pool_limits *limits);
 
-/** The pool must be empty: stopped, and everything lost or given back. */
+/** The pool must be empty: stopped, everything lost or given back, nobody waiting. */
 void pool_fini(struct pool *pool);
 
-/** Takes the oldest idle node that is still good.
- *  @param fresh do not use an idle node
- *  @param[out] ret_node the node with POOL_HIT
- *  @param[out] ret_close chain of expired nodes that the caller closes, in every case; may be NULL */
+/** Ends one pin. */
+static inline void pool_unpin(struct pool_node *node)
+{
+    atomic_fetch_sub_explicit(&node->pins, 1, memory_order_release);
+}
+
+/** Takes a place: on a node in use that has room, else on the oldest idle node that is still good, else on a new one.
+ *  @param fresh only on a new one
+ *  @param[out] ret_node the node with POOL_HIT, pinned
+ *  @param[out] ret_close chain of expired nodes, pinned, that the caller closes, in every case; may be NULL */
 enum pool_take pool_take(struct pool *pool, uint64_t now_ns, bool fresh, struct pool_node **ret_node,
                          struct pool_node **ret_close);
 
-/** Takes an idle node whatever the budget says, for a caller that could not open one. NULL when there is none. It cancels a POOL_OPEN. */
+/** Takes an idle node whatever the budget says, for a caller that could not open one. It cancels the POOL_OPEN. NULL when there is none, and the
+ *  POOL_OPEN stands. */
 struct pool_node *pool_take_instead(struct pool *pool);
 
-/** A POOL_OPEN became this node. */
-void pool_adopt(struct pool_node *node, uint64_t now_ns);
+/** A POOL_OPEN became this node, one place of which is the caller's.
+ *  @param ready false while it dials; then pool_ready must follow
+ *  @param random a random number, for the jitter of its age */
+void pool_adopt(struct pool *pool, struct pool_node *node, bool ready, uint64_t now_ns, uint16_t random);
 
-/** A POOL_OPEN came to nothing. */
-void pool_open_failed(struct pool *pool);
+/** Undoes pool_adopt: the node could not be used after all, and is a POOL_OPEN of the caller again. */
+void pool_disown(struct pool *pool, struct pool_node *node);
 
-/** Gives a node back after a successful exchange. @return true when it is idle now, false when the caller must close it */
-bool pool_give(struct pool *pool, struct pool_node *node, uint64_t now_ns);
+/** A POOL_OPEN came to nothing. @return the waiter whose turn it is now, with a POOL_OPEN of its own; or NULL */
+struct pool_waiter *pool_open_failed(struct pool *pool);
 
-/** Takes a particular node out if it is idle: its peer closed it. @return true when the caller owns it now */
-bool pool_seize(struct pool *pool, struct pool_node *node);
+/** A dialled node is ready. @return as pool_open_failed */
+struct pool_waiter *pool_ready(struct pool *pool, struct pool_node *node);
 
-/** An owned node is being closed for a reason of its own. Idempotent. */
-void pool_lost(struct pool *pool, struct pool_node *node);
+/** Queues a waiter after POOL_WAIT. @return false when the limit is not reached any more: take again */
+bool pool_wait(struct pool *pool, struct pool_waiter *waiter);
 
-/** Takes out all that is expired or too old, to be closed by the caller; NULL when nothing is (case 68). */
+/** Takes a waiter out of the queue. @return false when its turn has come already: somebody else is serving it */
+bool pool_unwait(struct pool *pool, struct pool_waiter *waiter);
+
+enum pool_gave {
+    GAVE_KEPT,   /**< the pool has it */
+    GAVE_WAITER, /**< *ret_waiter has taken the place and a pin: serve it on this node */
+    GAVE_CLOSE,  /**< the caller closes it, and tells pool_lost */
+};
+
+/** Gives a place back.
+ *  @param success the exchange was fully successful; else an idle node is closed (case 79), and a shared one goes on */
+enum pool_gave pool_give(struct pool *pool, struct pool_node *node, bool success, uint64_t now_ns,
+                         struct pool_waiter **ret_waiter);
+
+/** A node is being closed, wherever it is. Idempotent. @return as pool_open_failed */
+struct pool_waiter *pool_lost(struct pool *pool, struct pool_node *node);
+
+/** Takes out all that is expired or too old, pinned, to be closed by the caller; NULL when nothing is (case 68). */
 struct pool_node *pool_sweep(struct pool *pool, uint64_t now_ns);
 
-/** Stops the pool and takes out everything idle, to be closed by the caller (case 70). */
+/** Stops the pool and takes out everything idle, pinned, to be closed by the caller (case 70). */
 struct pool_node *pool_stop(struct pool *pool);
+
+/** How many nodes must be opened now for `want` of them to be idle; they are counted as POOL_OPENs of the caller. */
+uint32_t pool_missing(struct pool *pool, uint32_t want);
 
 void pool_get_counts(struct pool *pool, struct pool_counts *ret);

@@ -65,7 +65,7 @@ struct query *query_alloc(struct query_slab *slab, struct fwd_instance *instance
 {
     uint8_t *heap = NULL;
     if (len > QUERY_INLINE) {
-        heap = malloc(2 + (size_t)len);
+        heap = malloc(len);
         if (heap == NULL) {
             return NULL;
         }
@@ -79,10 +79,11 @@ struct query *query_alloc(struct query_slab *slab, struct fwd_instance *instance
     memset(&q->x, 0, offsetof(struct exchange, word));
     memset(&q->token, 0, offsetof(struct query, heap) - offsetof(struct query, token));
     q->heap = heap;
-    q->x.wire = (heap != NULL ? heap : q->space) + 2;
+    uint8_t *copy = heap != NULL ? heap : q->space;
+    memcpy(copy, wire, len);
+    q->x.wire = copy;
     q->x.wire_len = len;
     q->x.word = &q->word;
-    memcpy(q->x.wire, wire, len);
     return q;
 }
 

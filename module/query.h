@@ -20,7 +20,7 @@ struct stanza;
 
 enum {
     QUERY_INLINE = 400,
-    QUERY_DETAIL = 160,
+    QUERY_DETAIL = 224,
     QUERY_CHUNK = 128,
     QUERY_CHUNKS = 8192,
     QUERY_COMPLETION_MAX = 256, /* largest fwd_host.completion_size; an appended field may go unfilled, never out of bounds */
@@ -53,13 +53,14 @@ struct query {
     uint8_t failovers; /* case 55 */
     uint32_t errors;   /* what max_connect_attempts counts (case 45) */
     uint32_t attempts; /* exchanges in all */
+    uint32_t free_retries;
 
     int error; /* of the last failed attempt */
     uint32_t proto;
     char detail[QUERY_DETAIL];
 
     uint8_t *heap; /* wire that does not fit */
-    uint8_t space[2 + QUERY_INLINE];
+    uint8_t space[QUERY_INLINE];
 };
 
 struct query_slab {

@@ -134,24 +134,23 @@ void series_health_failure(struct series *series)
 }
 
 /* Two threads may share a shard, so the first histogram in wins. */
-static struct histogram *histogram_of(struct series_shard *shard, uint32_t rcode)
+static struct histogram *histogram_at(_Atomic(struct histogram *) *at)
 {
-    struct histogram *h = atomic_load_explicit(&shard->duration[rcode], memory_order_acquire);
+    struct histogram *h = atomic_load_explicit(at, memory_order_acquire);
     if (h != NULL) {
         return h;
     }
     struct histogram *made = calloc(1, sizeof(*made));
-    if (made == NULL || atomic_compare_exchange_strong(&shard->duration[rcode], &h, made)) {
+    if (made == NULL || atomic_compare_exchange_strong(at, &h, made)) {
         return made;
     }
     free(made);
     return h;
 }
 
-void series_duration(struct series *series, uint32_t rcode, uint64_t took_ns)
+static void observe(_Atomic(struct histogram *) *at, uint64_t took_ns)
 {
-    struct histogram *h =
-        histogram_of(shard_of(series), rcode < SERIES_RCODES ? rcode : SERIES_RCODES - 1);
+    struct histogram *h = histogram_at(at);
     if (h == NULL) {
         return;
     }
@@ -161,4 +160,14 @@ void series_duration(struct series *series, uint32_t rcode, uint64_t took_ns)
     }
     add(&h->buckets[bucket], 1);
     add(&h->sum_ns, took_ns);
+}
+
+void series_duration(struct series *series, uint32_t rcode, uint64_t took_ns)
+{
+    observe(&shard_of(series)->duration[rcode < SERIES_RCODES ? rcode : SERIES_RCODES - 1], took_ns);
+}
+
+void series_waited(struct series *series, uint64_t took_ns)
+{
+    observe(&shard_of(series)->waited, took_ns);
 }

@@ -33,6 +33,7 @@ struct series_shard {
     _Atomic uint64_t stale;
     _Atomic uint64_t health_failures;
     _Atomic(struct histogram *) duration[SERIES_RCODES]; /* made on first use */
+    _Atomic(struct histogram *) waited;                  /* likewise */
 };
 
 struct series {
@@ -67,6 +68,9 @@ void series_health_failure(struct series *series);
 
 /** A successful attempt (case 80). */
 void series_duration(struct series *series, uint32_t rcode, uint64_t took_ns);
+
+/** An exchange has waited so long for a connection. */
+void series_waited(struct series *series, uint64_t took_ns);
 
 /** Counters of the process that have no upstream. */
 struct totals {

@@ -84,8 +84,8 @@ static void expire_slot(struct wheel *wheel, uint32_t slot, uint64_t tick, struc
             continue; /* due in a later turn of the wheel */
         }
         wheel_remove(wheel, t);
-        if (t->claim != NULL) {
-            t->claim(t);
+        if (t->claim != NULL && !t->claim(t)) {
+            continue;
         }
         **tail = t;
         *tail = &t->next;

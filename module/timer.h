@@ -13,7 +13,7 @@ enum { WHEEL_SLOTS = 1024, WHEEL_TICK_SHIFT = 23 };
 struct timer {
     struct timer *prev, *next; /* prev is NULL when not queued; a chain of expired ones uses next alone */
     uint64_t tick;
-    void (*claim)(struct timer *timer); /* under the wheel's lock, as the timer expires; may be NULL */
+    bool (*claim)(struct timer *timer); /* under the wheel's lock, as the timer expires; false: it does not fire. May be NULL */
     void (*fire)(struct timer *timer);  /* later, without the lock */
 };
 
@@ -42,7 +42,7 @@ static inline bool timer_queued(const struct timer *timer)
 /** When wheel_expire has something to do, at the earliest; UINT64_MAX when the wheel is empty. */
 uint64_t wheel_next(const struct wheel *wheel);
 
-/** Takes out all timers due at now_ns, calls claim for each, and returns them chained by next, in order of their ticks. The caller calls
+/** Takes out all timers due at now_ns, calls claim for each, and returns those that are to fire chained by next, in order of their ticks. The caller calls
  *  fire for each after releasing the lock; timer_list_next walks the chain and unlinks as it goes. */
 struct timer *wheel_expire(struct wheel *wheel, uint64_t now_ns);
 

@@ -1,10 +1,11 @@
-/* Taking a connection, sending a query on it, and keeping the pools tidy.
+/* Taking a connection, sending a query on it, waiting for one, and keeping the pools tidy.
  *
- * Happy path: the pool has an idle conn, the exchange is armed on it and sent on the calling thread. Else a socket is opened first.
+ * Happy path: the pool has a place on a conn, the exchange is armed on it and sent on the calling thread. Else a socket is opened first.
  *
  * Failure modes: a reused conn that turns out dead (before arming, or when sending) costs nothing: another is taken, at last a new one. No
- * new socket can be had (descriptors, ports): an idle one is used though the budget allowed a fresh one, else the exchange fails. A
- * stopped transport fails everything (case 70).
+ * new socket can be had (descriptors, ports): an idle one is used though the budget allowed a fresh one, else the exchange fails. The
+ * limits of the pool are reached: the exchange waits in the pool's queue, with its timer on a loop, and goes on, on the thread of
+ * whoever gives something back. A stopped transport fails everything (case 70).
  */
 #include "transport.h"
 
@@ -12,7 +13,7 @@
 #include "loop.h"
 #include "random.h"
 
-#include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #define SECOND_NS UINT64_C(1000000000)
@@ -22,20 +23,44 @@ enum {
     UDP_MAX_AGE_S = 10, /* bounded life of a UDP socket when there is a port budget */
     UDP_MAX_USES = 100,
     DIAL_WEIGHT = 4, /* case 71 */
+    CUT_S = 30,      /* one exchange per conn for so long after a peer cut several off */
+    HTTPS_PLACES = 100, /* streams per connection, until the peer's SETTINGS say less */
+    REFILL_RETRY_S = 1,
 };
 
 static void janitor_fire(struct timer *timer);
+static void refill_fire(struct timer *timer);
+
+/* Has the refill timer fire soon, unless it is about to, or nothing is to be kept ready. */
+static void want_refill(struct transport *t, uint64_t in_ns)
+{
+    if (t->key.min_idle == 0 || atomic_load(&t->stopped) || atomic_exchange(&t->refilling, true)) {
+        return;
+    }
+    (void)transport_ref(t);
+    loop_arm(t->timer_loop, &t->refill, services_mono(&t->engine->services) + in_ns);
+    if (atomic_load(&t->stopped) && loop_disarm(t->timer_loop, &t->refill)) {
+        transport_unref(t);
+    }
+}
 
 static struct pool_limits limits_of(const struct transport_key *key, bool udp)
 {
     struct pool_limits limits = {
         .expire_ns = key->expire_ns,
         .max_age_ns = key->max_age_ns,
+        .age_jitter = key->age_jitter,
         .max_idle = key->max_idle > UINT32_MAX ? UINT32_MAX : (uint32_t)key->max_idle,
+        .max_uses = key->max_uses,
+        .max_open = key->max_open,
+        .max_dialling = udp ? 0 : key->max_dialling,
+        .never_wait = key->max_wait_ns == 0,
     };
     if (udp && key->port_budget > 0) {
         limits.fresh_per_s = key->port_budget;
-        limits.max_uses = UDP_MAX_USES;
+        if (limits.max_uses == 0 || limits.max_uses > UDP_MAX_USES) {
+            limits.max_uses = UDP_MAX_USES;
+        }
         if (limits.max_age_ns == 0 || limits.max_age_ns > UDP_MAX_AGE_S * SECOND_NS) {
             limits.max_age_ns = UDP_MAX_AGE_S * SECOND_NS;
         }
@@ -63,8 +88,10 @@ struct transport *transport_create(struct engine *engine, const struct transport
     pool_init(&t->stream, &limits);
     atomic_store(&t->dial_avg_ns, 15 * SECOND_NS);
     t->janitor.fire = janitor_fire;
-    t->janitor_loop = engine_any_loop(engine);
-    loop_arm(t->janitor_loop, &t->janitor, services_mono(&engine->services) + JANITOR_S * SECOND_NS);
+    t->refill.fire = refill_fire;
+    t->timer_loop = engine_any_loop(engine);
+    loop_arm(t->timer_loop, &t->janitor, services_mono(&engine->services) + JANITOR_S * SECOND_NS);
+    want_refill(t, 0);
     return t;
 }
 
@@ -90,6 +117,7 @@ static void doom_all(struct pool_node *close)
         struct conn *conn = (struct conn *)close;
         close = close->next;
         loop_doom(conn->loop, conn);
+        conn_unpin(conn);
     }
 }
 
@@ -99,9 +127,10 @@ static void janitor_fire(struct timer *timer)
     uint64_t now = services_mono(&t->engine->services);
     doom_all(pool_sweep(&t->udp, now));
     doom_all(pool_sweep(&t->stream, now));
-    loop_arm(t->janitor_loop, timer, now + JANITOR_S * SECOND_NS);
+    want_refill(t, 0);
+    loop_arm(t->timer_loop, timer, now + JANITOR_S * SECOND_NS);
     /* stopped meanwhile: then either transport_stop finds the timer queued, or it is taken out here */
-    if (atomic_load(&t->stopped) && loop_disarm(t->janitor_loop, timer)) {
+    if (atomic_load(&t->stopped) && loop_disarm(t->timer_loop, timer)) {
         transport_unref(t);
     }
 }
@@ -111,7 +140,10 @@ void transport_stop(struct transport *transport)
     atomic_store(&transport->stopped, true);
     doom_all(pool_stop(&transport->udp));
     doom_all(pool_stop(&transport->stream));
-    if (loop_disarm(transport->janitor_loop, &transport->janitor)) {
+    if (loop_disarm(transport->timer_loop, &transport->janitor)) {
+        transport_unref(transport);
+    }
+    if (loop_disarm(transport->timer_loop, &transport->refill)) {
         transport_unref(transport);
     }
     engine_wake_all(transport->engine); /* the doomed conns hold descriptors */
@@ -121,10 +153,31 @@ void transport_stop(struct transport *transport)
 uint64_t transport_dial_timeout(struct transport *transport)
 {
     uint64_t avg = atomic_load_explicit(&transport->dial_avg_ns, memory_order_relaxed);
-    if (avg < SECOND_NS) {
-        return SECOND_NS;
+    uint64_t timeout = avg < SECOND_NS ? SECOND_NS : avg >= 15 * SECOND_NS ? 30 * SECOND_NS : 2 * avg;
+    uint64_t limit = transport->key.connect_timeout_ns;
+    return limit > 0 && limit < timeout ? limit : timeout;
+}
+
+uint64_t transport_handshake_timeout(const struct transport *transport)
+{
+    return transport->key.handshake_timeout_ns;
+}
+
+uint32_t transport_places(struct transport *transport, uint32_t proto)
+{
+    if (proto == FWD_PROTO_UDP) {
+        return 1;
     }
-    return avg >= 15 * SECOND_NS ? 30 * SECOND_NS : 2 * avg;
+    uint64_t cut = atomic_load_explicit(&transport->cut_ns, memory_order_relaxed);
+    if (cut != 0 && services_mono(&transport->engine->services) - cut < CUT_S * SECOND_NS) {
+        return 1;
+    }
+    return proto == FWD_PROTO_HTTPS ? HTTPS_PLACES : transport->key.places;
+}
+
+void transport_note_cut(struct transport *transport)
+{
+    atomic_store_explicit(&transport->cut_ns, services_mono(&transport->engine->services), memory_order_relaxed);
 }
 
 void transport_observe_dial(struct transport *transport, uint64_t took_ns)
@@ -135,161 +188,416 @@ void transport_observe_dial(struct transport *transport, uint64_t took_ns)
     atomic_store_explicit(&transport->dial_avg_ns, (uint64_t)avg, memory_order_relaxed);
 }
 
+/* --- places ------------------------------------------------------------------------------------------------------- */
+
 static const struct conn_ops *ops_of(uint32_t proto)
 {
-    return proto == FWD_PROTO_UDP ? &conn_udp_ops : &conn_tcp_ops;
+    switch (proto) {
+    case FWD_PROTO_UDP:
+        return &conn_udp_ops;
+    case FWD_PROTO_TLS:
+        return &conn_tls_ops;
+    case FWD_PROTO_HTTPS:
+        return &conn_https_ops;
+    default:
+        return &conn_tcp_ops;
+    }
 }
 
-/* A pinned conn that the caller owns, or NULL. */
-struct taken {
+/* A pinned place on a conn, or why there is none. */
+struct place {
     struct conn *conn;
     bool reused;
-    bool stopped;
+    bool wait;
+    int error;
     int sys_errno;
 };
 
-static struct conn *open_conn(struct transport *t, uint32_t proto, uint64_t now, int *ret_errno)
+enum kind { KIND_POOLED, KIND_SPARE, KIND_ONE_SHOT };
+
+/* Opens a conn and enters it into the pool's books before any event can come. For all but ONE_SHOT a POOL_OPEN is the caller's. */
+static struct conn *open_conn(struct transport *t, uint32_t proto, enum kind kind, uint64_t now, int *ret_errno)
 {
     uint32_t n = atomic_fetch_add_explicit(&t->next_loop, 1, memory_order_relaxed);
     struct conn *conn = conn_open(t, ops_of(proto), engine_loop(t->engine, n), now, ret_errno);
     if (proto == FWD_PROTO_UDP || conn == NULL) {
         transport_observe_dial(t, services_mono(&t->engine->services) - now);
     }
-    return conn;
-}
-
-static struct conn *reuse(struct pool_node *node)
-{
-    struct conn *conn = (struct conn *)node;
-    atomic_fetch_add_explicit(&conn->pins, 1, memory_order_relaxed);
-    return conn;
-}
-
-static struct taken take(struct transport *t, uint32_t proto, bool fresh, uint64_t now)
-{
-    struct taken taken = {0};
+    if (conn == NULL) {
+        return NULL;
+    }
+    conn->one_shot = kind == KIND_ONE_SHOT;
+    conn->spare = kind == KIND_SPARE;
+    uint16_t random = 0;
+    if (t->key.age_jitter > 0) {
+        (void)random_u16(&t->engine->services, &random); /* without it the age is the full one */
+    }
     struct pool *pool = transport_pool(t, proto);
+    if (kind != KIND_ONE_SHOT) {
+        pool_adopt(pool, &conn->node, proto == FWD_PROTO_UDP, now, random);
+    }
+    int err = conn_watch(conn);
+    if (err == 0) {
+        return conn;
+    }
+    *ret_errno = err;
+    if (kind != KIND_ONE_SHOT) {
+        pool_disown(pool, &conn->node);
+    }
+    conn_drop(conn);
+    return NULL;
+}
+
+static void serve_open(struct transport *t, struct pool_waiter *waiter);
+
+/* A POOL_OPEN is ours: opens, or makes do with an idle conn. When neither can be had *ret_next is the waiter whose turn that makes it. */
+static struct place open_place(struct transport *t, uint32_t proto, bool fresh, uint64_t now, struct pool_waiter **ret_next)
+{
+    struct place place = {0};
+    struct pool *pool = transport_pool(t, proto);
+    *ret_next = NULL;
+    place.conn = open_conn(t, proto, KIND_POOLED, now, &place.sys_errno);
+    if (place.conn != NULL) {
+        return place;
+    }
+    struct pool_node *node = fresh ? NULL : pool_take_instead(pool);
+    if (node != NULL) {
+        return (struct place){.conn = (struct conn *)node, .reused = true};
+    }
+    place.error = exchange_error_of(place.sys_errno);
+    *ret_next = pool_open_failed(pool);
+    return place;
+}
+
+static struct place take_place(struct transport *t, uint32_t proto, bool fresh, uint64_t now)
+{
+    struct place place = {0};
+    struct pool_waiter *next;
     struct pool_node *node, *close;
-    enum pool_take what = pool_take(pool, now, fresh, &node, &close);
+    enum pool_take what = pool_take(transport_pool(t, proto), now, fresh, &node, &close);
     doom_all(close);
-    if (what == POOL_STOPPED) {
-        taken.stopped = true;
-    } else if (what == POOL_HIT) {
-        taken.conn = reuse(node);
-        taken.reused = true;
-    } else {
-        taken.conn = open_conn(t, proto, now, &taken.sys_errno);
-        if (taken.conn != NULL) {
-            pool_adopt(&taken.conn->node, now);
-        } else if ((node = fresh ? NULL : pool_take_instead(pool)) != NULL) {
-            taken.conn = reuse(node);
-            taken.reused = true;
-        } else if (fresh) {
-            pool_open_failed(pool);
-        }
+    switch (what) {
+    case POOL_HIT:
+        place = (struct place){.conn = (struct conn *)node, .reused = true};
+        break;
+    case POOL_OPEN:
+        place = open_place(t, proto, fresh, now, &next);
+        serve_open(t, next);
+        break;
+    case POOL_WAIT:
+        place.wait = true;
+        return place;
+    case POOL_REFUSED:
+        place.error = FWD_ERR_EXHAUSTED;
+        return place;
+    case POOL_STOPPED:
+        place.error = FWD_ERR_STOPPED;
+        return place;
     }
-    if (!taken.stopped) {
-        series_cache(t->series, proto, taken.reused);
-    }
-    return taken;
+    series_cache(t->series, proto, place.reused);
+    want_refill(t, 0);
+    return place;
 }
 
-static struct taken open_one_shot(struct transport *t, uint32_t proto, uint64_t now)
+static struct place open_one_shot(struct transport *t, uint32_t proto, uint64_t now)
 {
-    struct taken taken = {0};
-    taken.conn = open_conn(t, proto, now, &taken.sys_errno);
-    if (taken.conn != NULL) {
-        taken.conn->one_shot = true;
+    struct place place = {0};
+    place.conn = open_conn(t, proto, KIND_ONE_SHOT, now, &place.sys_errno);
+    if (place.conn == NULL) {
+        place.error = exchange_error_of(place.sys_errno);
     }
-    return taken;
+    return place;
 }
 
-static void unpin(struct conn *conn)
+/* --- waiting ------------------------------------------------------------------------------------------------------ */
+
+static struct exchange *exchange_of(struct pool_waiter *waiter)
 {
-    atomic_fetch_sub_explicit(&conn->pins, 1, memory_order_release);
+    return (struct exchange *)((char *)waiter - offsetof(struct exchange, waiter));
 }
 
-/* The caller owns conn and does not want it. */
-static void discard(struct conn *conn)
+/* Its time ran out while it waited; false: its turn has come, and whoever serves it goes on. */
+static bool wait_claim(struct timer *timer)
 {
-    loop_doom(conn->loop, conn);
-    unpin(conn);
+    struct exchange *x = (struct exchange *)((char *)timer - offsetof(struct exchange, timer));
+    if (!pool_unwait(x->queue, &x->waiter)) {
+        return false;
+    }
+    exchange_unwait_locked(x, FWD_ERR_TIMEOUT, services_mono(&x->transport->engine->services));
+    return true;
+}
+
+static void wait_fire(struct timer *timer)
+{
+    struct exchange *x = (struct exchange *)((char *)timer - offsetof(struct exchange, timer));
+    series_waited(x->transport->series, x->outcome.elapsed_ns);
+    exchange_finish(x, atomic_load(&x->home));
 }
 
 enum attempt { IN_FLIGHT, FAILED, AGAIN };
 
-/* Arms and sends on a taken conn. AGAIN: it was a reused one that had died. */
-static enum attempt exchange_on(const struct taken *taken, struct exchange *x, uint64_t now, struct outcome *ret)
+/* Queues an exchange. AGAIN: there is room after all. */
+static enum attempt wait_turn(struct transport *t, struct exchange *x, uint32_t proto, uint64_t now, struct outcome *ret)
 {
-    struct conn *conn = taken->conn;
-    enum conn_armed armed;
+    struct loop *loop = engine_loop(t->engine, atomic_fetch_add_explicit(&t->next_loop, 1, memory_order_relaxed));
+    struct pool *pool = transport_pool(t, proto);
+    uint64_t until = now + t->key.max_wait_ns < now || now + t->key.max_wait_ns > x->limit_ns ? x->limit_ns
+                                                                                             : now + t->key.max_wait_ns;
+    enum attempt result = FAILED;
+    bool wake = false;
+    x->timer = (struct timer){.claim = wait_claim, .fire = wait_fire};
+    x->transport = t;
+    x->proto = proto;
+    x->wait_since_ns = now;
+    pthread_mutex_lock(&loop->lock);
+    atomic_store(&x->home, loop); /* before the bit is read, as in conn_arm */
+    if ((atomic_load(x->word) & 1) != 0) {
+        ret->error = FWD_ERR_CANCELED;
+    } else if (!pool_wait(pool, &x->waiter)) {
+        result = AGAIN;
+    } else {
+        x->queue = pool;
+        wake = loop_arm_locked(loop, &x->timer, until);
+        result = IN_FLIGHT;
+    }
+    pthread_mutex_unlock(&loop->lock);
+    if (wake) {
+        loop_wake(loop);
+    }
+    return result;
+}
+
+/* Its turn has come: from here on this thread owns it. */
+static void end_wait(struct exchange *x)
+{
+    struct loop *loop = atomic_load(&x->home);
+    pthread_mutex_lock(&loop->lock);
+    wheel_remove(&loop->wheel, &x->timer);
+    x->queue = NULL;
+    pthread_mutex_unlock(&loop->lock);
+    series_waited(x->transport->series, services_mono(&x->transport->engine->services) - x->wait_since_ns);
+}
+
+/* --- exchanging --------------------------------------------------------------------------------------------------- */
+
+/* The caller does not want the conn any more, and nobody else shall. */
+static void discard(struct conn *conn)
+{
+    loop_doom(conn->loop, conn);
+    conn_unpin(conn);
+}
+
+/* Gives up a place before anything was sent on it. */
+static void leave_place(struct conn *conn)
+{
+    if (conn->node.limit == 1) {
+        discard(conn);
+        return;
+    }
+    struct pool_waiter *waiter;
+    struct transport *t = conn->transport;
+    enum pool_gave gave = pool_give(transport_pool(t, conn->ops->proto), &conn->node, true, services_mono(&t->engine->services), &waiter);
+    if (gave == GAVE_WAITER) {
+        transport_serve_on(t, waiter, conn); /* takes over the pool's pin */
+    } else if (gave == GAVE_CLOSE) {
+        loop_doom(conn->loop, conn);
+    }
+    conn_unpin(conn);
+}
+
+/* Arms under a random ID that no other exchange on the conn has. @return <0 an error of the random source */
+static int arm(struct conn *conn, struct exchange *x, struct frame *frame, bool reused, uint64_t now, enum conn_armed *ret,
+               uint32_t *ret_seq)
+{
     do {
         int r = random_u16(conn->loop->services, &x->id);
         if (r < 0) {
-            discard(conn);
-            ret->error = r;
-            return FAILED;
+            return r;
         }
-        armed = conn_arm(conn, x, taken->reused, now);
-    } while (armed == ARMED_ID_TAKEN);
+        wire_put_u16(frame->data + FRAME_HEADER, x->id);
+        *ret = conn_arm(conn, x, reused, now, ret_seq);
+    } while (*ret == ARMED_ID_TAKEN);
+    return 0;
+}
 
+/* Arms and sends on a place. AGAIN: it was on a reused conn that had died. */
+static enum attempt exchange_framed(const struct place *place, struct exchange *x, struct frame *frame, uint64_t now,
+                                    struct outcome *ret)
+{
+    struct conn *conn = place->conn;
+    enum conn_armed armed;
+    uint32_t seq;
+    int r = arm(conn, x, frame, place->reused, now, &armed, &seq);
+    if (r < 0 || armed == ARMED_CANCELED) {
+        leave_place(conn);
+        ret->error = r < 0 ? r : FWD_ERR_CANCELED;
+        return FAILED;
+    }
     if (armed == ARMED_WAIT) {
-        unpin(conn);
+        conn_unpin(conn);
         return IN_FLIGHT;
     }
     if (armed == ARMED_SEND) {
-        uint32_t seq = x->seq;
-        int err = conn->ops->send(conn, x);
-        if (err == 0) {
-            unpin(conn);
-            return IN_FLIGHT;
-        }
-        if (!conn_disarm(conn, x, seq)) {
-            unpin(conn);
-            return IN_FLIGHT; /* its end came from elsewhere */
+        int err = conn->ops->send(conn, frame->data, frame->len, x, seq);
+        if (err == 0 || !conn_disarm(conn, x, seq, err)) {
+            conn_unpin(conn);
+            return IN_FLIGHT; /* or the loop has ended it meanwhile */
         }
         ret->sys_errno = err;
         ret->phase = PHASE_WRITE;
-    } else if (armed == ARMED_CANCELED) {
-        discard(conn);
-        ret->error = FWD_ERR_CANCELED;
-        return FAILED;
     } else {
         ret->sys_errno = conn->fail_errno;
-        ret->phase = PHASE_DIAL;
     }
     discard(conn);
     ret->error = exchange_error_of(ret->sys_errno);
-    return taken->reused ? AGAIN : FAILED;
+    return place->reused ? AGAIN : FAILED;
+}
+
+static enum attempt exchange_on(const struct place *place, struct exchange *x, uint64_t now, struct outcome *ret)
+{
+    struct frame frame;
+    if (!frame_init(&frame, x->wire, x->wire_len)) {
+        leave_place(place->conn);
+        ret->error = FWD_ERR_NOMEM;
+        return FAILED;
+    }
+    enum attempt attempt = exchange_framed(place, x, &frame, now, ret);
+    frame_fini(&frame);
+    return attempt;
+}
+
+/* Goes on until the exchange is in flight, waits, or has failed. @param first a place that is there already, or NULL */
+static bool pursue(struct transport *t, struct exchange *x, uint32_t proto, uint32_t flags, const struct place *first,
+                   struct outcome *ret)
+{
+    const struct services *services = &t->engine->services;
+    uint64_t start = services_mono(services);
+    bool fresh = x->fresh;
+    x->fresh = false;
+    for (uint64_t now = start;; now = services_mono(services)) {
+        *ret = (struct outcome){.proto = proto, .phase = PHASE_DIAL};
+        struct place place = first != NULL                         ? *first
+                             : (flags & EXCHANGE_ONE_SHOT) != 0 ? open_one_shot(t, proto, now)
+                                                                   : take_place(t, proto, fresh, now);
+        first = NULL;
+        enum attempt attempt = FAILED;
+        if (place.wait) {
+            attempt = wait_turn(t, x, proto, now, ret);
+            fresh = false;
+        } else if (place.conn != NULL) {
+            attempt = exchange_on(&place, x, now, ret);
+            /* what else is idle is probably as dead as this one; a new conn cannot be stale, so this ends */
+            fresh = true;
+        } else {
+            ret->error = place.error;
+            ret->sys_errno = place.sys_errno;
+        }
+        if (attempt != AGAIN) {
+            ret->elapsed_ns = services_mono(services) - start;
+            return attempt == IN_FLIGHT;
+        }
+    }
 }
 
 bool transport_exchange(struct transport *transport, struct exchange *x, uint32_t proto, uint32_t flags,
                         struct outcome *ret_outcome)
 {
-    const struct services *services = &transport->engine->services;
-    uint64_t start = services_mono(services);
-    bool fresh = x->fresh;
-    x->fresh = false;
-    for (uint64_t now = start;; now = services_mono(services)) {
-        *ret_outcome = (struct outcome){.proto = proto};
-        struct taken taken = (flags & EXCHANGE_ONE_SHOT) != 0 ? open_one_shot(transport, proto, now)
-                                                              : take(transport, proto, fresh, now);
-        enum attempt attempt = FAILED;
-        if (taken.conn != NULL) {
-            attempt = exchange_on(&taken, x, now, ret_outcome);
-        } else {
-            ret_outcome->phase = PHASE_DIAL;
-            ret_outcome->sys_errno = taken.sys_errno;
-            ret_outcome->error = taken.stopped ? FWD_ERR_STOPPED : exchange_error_of(taken.sys_errno);
-        }
-        if (attempt == IN_FLIGHT) {
-            return true;
-        }
-        if (attempt == FAILED) {
-            ret_outcome->elapsed_ns = services_mono(services) - start;
-            return false;
-        }
-        /* what else is idle is probably as dead as this one; a new conn cannot be stale, so this ends */
-        fresh = true;
+    if (transport->key.proto != FWD_PROTO_UDP) {
+        proto = transport->key.proto;
     }
+    return pursue(transport, x, proto, flags, NULL, ret_outcome);
+}
+
+/* Goes on with an exchange whose turn it is; if it fails at once its loop ends it. */
+static void resume(struct transport *t, struct exchange *x, const struct place *place)
+{
+    struct outcome outcome;
+    struct loop *home = atomic_load(&x->home);
+    if (!pursue(t, x, x->proto, 0, place, &outcome)) {
+        x->outcome = outcome;
+        x->ended_on = NULL;
+        loop_end(home, x);
+    }
+}
+
+void transport_serve_on(struct transport *transport, struct pool_waiter *waiter, struct conn *conn)
+{
+    struct exchange *x = exchange_of(waiter);
+    struct place place = {.conn = conn, .reused = true};
+    end_wait(x);
+    resume(transport, x, &place);
+}
+
+static void end_failed(struct exchange *x, const struct place *place)
+{
+    x->outcome = (struct outcome){
+        .error = place->error,
+        .sys_errno = place->sys_errno,
+        .phase = PHASE_DIAL,
+        .proto = x->proto,
+    };
+    x->ended_on = NULL;
+    loop_end(atomic_load(&x->home), x);
+}
+
+/* A waiter has the right to open; when he cannot, the next one. */
+static void serve_open(struct transport *t, struct pool_waiter *waiter)
+{
+    while (waiter != NULL) {
+        struct exchange *x = exchange_of(waiter);
+        end_wait(x);
+        struct place place = open_place(t, x->proto, false, services_mono(&t->engine->services), &waiter);
+        if (place.conn != NULL) {
+            resume(t, x, &place);
+            return;
+        }
+        end_failed(x, &place);
+    }
+}
+
+void transport_ready(struct transport *transport, struct conn *conn)
+{
+    serve_open(transport, pool_ready(transport_pool(transport, conn->ops->proto), &conn->node));
+    if (conn->spare) {
+        conn->spare = false;
+        conn_release(conn, true);
+    }
+}
+
+void transport_lost(struct transport *transport, struct conn *conn)
+{
+    serve_open(transport, pool_lost(transport_pool(transport, conn->ops->proto), &conn->node));
+    want_refill(transport, 0);
+}
+
+/* --- spare connections -------------------------------------------------------------------------------------------- */
+
+/* Opens what is missing of min_idle. @return false when one could not be opened */
+static bool refill(struct transport *t)
+{
+    uint32_t proto = t->key.proto == FWD_PROTO_UDP ? FWD_PROTO_TCP : t->key.proto;
+    uint32_t missing = pool_missing(&t->stream, t->key.min_idle);
+    bool opened = true;
+    for (; missing > 0; missing--) {
+        int err;
+        uint64_t now = services_mono(&t->engine->services);
+        struct conn *conn = opened ? open_conn(t, proto, KIND_SPARE, now, &err) : NULL;
+        if (conn != NULL) {
+            conn_unpin(conn);
+        } else {
+            opened = false;
+            serve_open(t, pool_open_failed(&t->stream));
+        }
+    }
+    return opened;
+}
+
+static void refill_fire(struct timer *timer)
+{
+    struct transport *t = (struct transport *)((char *)timer - offsetof(struct transport, refill));
+    atomic_store(&t->refilling, false);
+    if (!atomic_load(&t->stopped) && !refill(t)) {
+        want_refill(t, REFILL_RETRY_S * SECOND_NS);
+    }
+    transport_unref(t);
 }

@@ -2,7 +2,7 @@
  *
  * Shared by identity: all proxies of all instances of an engine with the same key use one transport, so a reload keeps warm connections.
  *
- * Threads: any. Ownership: reference-counted (proxies, conns, the janitor); the engine's registry holds no reference.
+ * Threads: any. Ownership: reference-counted (users, conns, its timers); the engine's registry holds no reference.
  * Standards: CoreDNS cases 63-72.
  */
 #pragma once
@@ -15,31 +15,50 @@
 
 struct engine;
 struct health;
+struct tls;
 
 /** What makes two transports the same. Compared octet by octet: zero it before filling. */
 struct transport_key {
     struct fwd_addr addr;
     struct fwd_addr source; /**< family 0 when the kernel chooses */
-    uint32_t proto;         /**< FWD_PROTO_UDP for plain DNS (UDP and TCP) */
+    struct tls *tls;        /**< how it proves who it is; NULL for plain DNS */
+    uint32_t proto;         /**< FWD_PROTO_UDP for plain DNS (UDP and TCP), FWD_PROTO_TLS, FWD_PROTO_HTTPS */
     uint32_t port_budget;
     uint64_t expire_ns;
     uint64_t max_age_ns;
     uint64_t max_idle;
+    uint64_t max_wait_ns; /**< for a connection; UINT64_MAX as long as the query lives, 0 never */
+    uint64_t connect_timeout_ns;   /**< 0: adaptive (case 71) */
+    uint64_t handshake_timeout_ns; /**< of TLS */
+    uint64_t keepalive_ns;         /**< TCP keepalive idle time; 0 off */
+    uint32_t places;               /**< exchanges in flight on one TCP or TLS connection */
+    uint32_t max_open;
+    uint32_t max_dialling;
+    uint32_t min_idle;
+    uint32_t max_uses;
+    uint32_t age_jitter;
+    bool doh_get;
+    bool padding;        /**< RFC 8467 on TLS and HTTPS */
+    bool edns_keepalive; /**< RFC 7828 on TCP and TLS */
+    uint8_t reserved[5];
 };
 
 struct transport {
     struct transport_key key; /* immutable */
     struct engine *engine;
     struct transport *next_in_bucket; /* guarded by the engine's mutex */
-    uint32_t users;                   /* guarded by the engine's mutex */
+    uint32_t users;                   /* likewise */
     struct health *healths;           /* likewise */
     atomic_uint refs;
     struct series *series;
     struct pool udp, stream;
     atomic_uint next_loop;
     _Atomic uint64_t dial_avg_ns;
+    _Atomic uint64_t cut_ns; /* when a shared connection was last cut off with several in flight */
+    struct loop *timer_loop;
     struct timer janitor;
-    struct loop *janitor_loop;
+    struct timer refill;
+    atomic_bool refilling;
     atomic_bool stopped;
 };
 
@@ -54,22 +73,38 @@ void transport_unref(struct transport *transport);
 /** No user is left: stops the pools and closes what is idle, and drops the creator's reference. */
 void transport_stop(struct transport *transport);
 
-/** The pool of a FWD_PROTO_*: udp, or the one that tcp and tls share (case 63). */
+/** The pool of a FWD_PROTO_*: udp, or the one that all streams share (case 63). */
 static inline struct pool *transport_pool(struct transport *transport, uint32_t proto)
 {
     return proto == FWD_PROTO_UDP ? &transport->udp : &transport->stream;
 }
 
 /** Starts an exchange on a pooled or new conn, on the calling thread.
- *  @param proto FWD_PROTO_UDP or FWD_PROTO_TCP
+ *  @param proto FWD_PROTO_UDP or FWD_PROTO_TCP for plain DNS; an encrypted transport goes its own way whatever is asked (case 64)
  *  @param flags EXCHANGE_*
- *  @return true when it is in flight: x->end will be called, perhaps already, and x may not be touched any more; false when it failed at once
- *          and *ret_outcome says how */
+ *  @return true when it is in flight or waits for a connection: x->end will be called, perhaps already, and x may not be touched any more; false
+ *          when it failed at once and *ret_outcome says how */
 bool transport_exchange(struct transport *transport, struct exchange *x, uint32_t proto, uint32_t flags,
                         struct outcome *ret_outcome);
 
+/** A place on a pinned conn is a waiter's now. Any thread. */
+void transport_serve_on(struct transport *transport, struct pool_waiter *waiter, struct conn *conn);
+
+/** A conn of the pool is ready, or is being closed: what follows for those who wait. */
+void transport_ready(struct transport *transport, struct conn *conn);
+void transport_lost(struct transport *transport, struct conn *conn);
+
+/** How many exchanges a new conn may carry at once. */
+uint32_t transport_places(struct transport *transport, uint32_t proto);
+
+/** A peer closed a conn with several exchanges in flight: for a while fewer are put on one. */
+void transport_note_cut(struct transport *transport);
+
 /** How long a dial may take now (case 71), nanoseconds. */
 uint64_t transport_dial_timeout(struct transport *transport);
+
+/** How long a TLS handshake may take, nanoseconds. */
+uint64_t transport_handshake_timeout(const struct transport *transport);
 
 /** A dial took this long, or failed after it. */
 void transport_observe_dial(struct transport *transport, uint64_t took_ns);
