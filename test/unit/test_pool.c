@@ -380,8 +380,10 @@ struct worker {
 
 static atomic_uint owners[64];
 
+/** @return NULL, or what went wrong */
 static void *use(void *arg)
 {
+    static char two_owners[] = "a node had two owners", seized[] = "a node that was out could be seized";
     struct worker *worker = arg;
     for (unsigned i = 0; i < 20000; i++) {
         struct pool_node *node = NULL, *chain = NULL;
@@ -391,11 +393,11 @@ static void *use(void *arg)
         }
         atomic_uint *owner = &owners[node - nodes];
         if (atomic_fetch_add(owner, 1) != 0) {
-            return "a node had two owners";
+            return two_owners;
         }
         atomic_fetch_sub(owner, 1);
         if (rand_r(&worker->seed) % 8 == 0 && pool_seize(&pool, node)) {
-            return "a node that was out could be seized";
+            return seized;
         }
         (void)pool_give(&pool, node, now);
     }
