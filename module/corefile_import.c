@@ -90,6 +90,9 @@ static int file_import(struct corefile_parser *parser, const char *name,
         return status;
     }
     status = file_read(file, &text, &len, reason);
+    if (status == ENOMEM) {
+        return corefile_nomem(parser);
+    }
     if (status != 0) {
         return corefile_fail(parser, "Could not import %s: %s", name,
                              status == EISDIR ? "is a directory" : reason);
