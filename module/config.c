@@ -561,6 +561,7 @@ static json_t *stanzas_write(const void *source)
 
 static int warnings_read(struct reader *reader, const json_t *value, void *target)
 {
+    (void)target;
     return json_is_array(value) ? FWD_OK : reader_fail(reader, "expected an array");
 }
 
@@ -618,7 +619,8 @@ int config_parse(const char *json, size_t len, struct config **ret, struct fwd_e
     int status;
 
     if (root == NULL) {
-        return json_error_code(&json_error) == json_error_out_of_memory
+        /* jansson has no text for most of its failed allocations */
+        return json_error_code(&json_error) == json_error_out_of_memory || *json_error.text == '\0'
                    ? reader_nomem(&reader)
                    : reader_fail(&reader, "invalid JSON: %s (line %d, column %d)", json_error.text,
                                  json_error.line, json_error.column);

@@ -2,10 +2,12 @@
  *
  *   {"io_threads": 2, "forward": [STANZA, ...], "warnings": ["...", ...]}
  *
- * A STANZA holds every option under its Corefile name (options.h lists them); absent ones get CoreDNS's default; warnings are for people and ignored. stanza.c makes
- * this JSON from a Corefile, config.c reads it.
+ * A STANZA holds every option under its Corefile name (options.h lists them); absent ones get
+ * CoreDNS's default; warnings are for people and ignored. stanza.c makes this JSON from a Corefile,
+ * config.c reads it.
  *
- * Threads: none of its own; a struct config is immutable once parsed. Ownership: config_destroy frees everything.
+ * Threads: none of its own; a struct config is immutable once parsed. Ownership: config_destroy
+ * frees everything.
  */
 #pragma once
 
@@ -17,17 +19,18 @@
 
 /** A domain name. wire is uncompressed, lower case, ends with the root label. */
 struct config_name {
-    char *text;     /**< "example.org." */
+    char *text; /**< "example.org." */
     uint8_t *wire;
     uint32_t wire_len;
 };
 
-/** One upstream after expansion of files (case 18), default ports (21) and removal of duplicates (20). */
+/** One upstream after expansion of files (case 18), default ports (21) and removal of duplicates
+ * (20). */
 struct config_to {
-    char *text;            /**< "127.0.0.1:53", spelled as CoreDNS's metrics label `to` has it */
-    struct fwd_addr addr;  /**< family 0 when text is a host name (needs resolving) */
-    uint32_t proto;        /**< FWD_PROTO_UDP for dns, FWD_PROTO_TLS, FWD_PROTO_HTTPS */
-    char *tls_servername;  /**< "" when none */
+    char *text;           /**< "127.0.0.1:53", spelled as CoreDNS's metrics label `to` has it */
+    struct fwd_addr addr; /**< family 0 when text is a host name (needs resolving) */
+    uint32_t proto;       /**< FWD_PROTO_UDP for dns, FWD_PROTO_TLS, FWD_PROTO_HTTPS */
+    char *tls_servername; /**< "" when none */
 };
 
 enum config_policy { POLICY_RANDOM, POLICY_ROUND_ROBIN, POLICY_SEQUENTIAL };
@@ -64,8 +67,10 @@ struct config_stanza {
     uint64_t max_concurrent; /**< 0 off */
     uint32_t max_fails;      /**< 0 never down, never probed */
     uint32_t max_connect_attempts;
-    bool has_max_connect_attempts; /**< absent means 2 x upstreams, 0 means unlimited (case 31, 45) */
-    uint32_t port_budget; /**< fresh UDP source ports per upstream and second; ours, default 1000, 0 = CoreDNS's pooling */
+    bool has_max_connect_attempts; /**< absent means 2 x upstreams, 0 means unlimited (case 31, 45)
+                                    */
+    uint32_t port_budget; /**< fresh UDP source ports per upstream and second; ours, default 1000, 0
+                             = CoreDNS's pooling */
 
     struct config_rcodes next;
     struct config_rcodes failover;
@@ -73,7 +78,7 @@ struct config_stanza {
     bool has_source_address;
     struct fwd_addr source_address;
 
-    bool has_tls; /**< a tls line was given (perhaps without files) */
+    bool has_tls;                      /**< a tls line was given (perhaps without files) */
     char *tls_ca, *tls_cert, *tls_key; /**< NULL when not given */
     char *tls_servername;              /**< "" when none */
     char **resolver;                   /**< IP or IP:port each, as given */
@@ -93,7 +98,8 @@ int config_parse(const char *json, size_t len, struct config **ret, struct fwd_e
 /** As config_parse, from JSON that is parsed already. */
 int config_from_json(const json_t *root, struct config **ret, struct fwd_error *error);
 
-/** The effective configuration as JSON (new reference), every option present; NULL when out of memory. */
+/** The effective configuration as JSON (new reference), every option present; NULL when out of
+ * memory. */
 json_t *config_to_json(const struct config *config);
 
 void config_destroy(struct config *config);

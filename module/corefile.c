@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+size_t corefile_tokens_max = (size_t)2 << 20;
+
 /* --- errors --- */
 
 /** Reports that memory is out. */
@@ -97,14 +99,28 @@ static json_t *text_to_json(struct corefile_parser *parser, const char *text)
     return ret != NULL ? ret : json_string(utf8_clean(&parser->arena, text, strlen(text)));
 }
 
+/* The name of the current token's file as JSON, one value for all tokens of the file: they may be
+ * millions. Borrowed. */
+static json_t *file_to_json(struct corefile_parser *parser, const char *file)
+{
+    if (parser->file != file) {
+        json_decref(parser->file_json);
+        parser->file = file;
+        parser->file_json = text_to_json(parser, file);
+    }
+    return parser->file_json;
+}
+
+/* {"text": ..., "file": ..., "line": ...} for the current token. */
 static json_t *place_to_json(struct corefile_parser *parser, const char *text)
 {
     struct error_place place = corefile_place(parser);
     json_t *object = json_object();
 
-    if (object == NULL || json_object_set_new(object, "text", text_to_json(parser, text)) != 0 ||
-        json_object_set_new(object, "file", text_to_json(parser, place.file)) != 0 ||
-        json_object_set_new(object, "line", json_integer(place.line)) != 0) {
+    if (object == NULL ||
+        json_object_set_new_nocheck(object, "text", text_to_json(parser, text)) != 0 ||
+        json_object_set_nocheck(object, "file", file_to_json(parser, place.file)) != 0 ||
+        json_object_set_new_nocheck(object, "line", json_integer(place.line)) != 0) {
         json_decref(object);
         return NULL;
     }
@@ -428,8 +444,8 @@ static int blocks(struct corefile_parser *parser, const char *text, size_t len)
     bool ok = lexer_run(&parser->arena, text, len, NULL, &tokens);
     int status = FWD_OK;
 
-    if (ok && tokens.count > TOKENS_MAX) {
-        status = corefile_fail(parser, "more than %zu tokens", TOKENS_MAX);
+    if (ok && tokens.count > corefile_tokens_max) {
+        status = corefile_fail(parser, "more than %zu tokens", corefile_tokens_max);
     } else if (!ok || !stream_put(&parser->stream, tokens.items, tokens.count)) {
         status = corefile_nomem(parser);
     }
@@ -451,6 +467,7 @@ int corefile_parse(const char *text, size_t len, const char *file, json_t **ret,
     parser.blocks = json_object_get(root, "blocks");
     parser.warnings = json_object_get(root, "warnings");
     status = root != NULL ? blocks(&parser, text, len) : corefile_nomem(&parser);
+    json_decref(parser.file_json);
     stream_fini(&parser.stream);
     arena_free(&parser.arena);
     if (status != FWD_OK) {

@@ -23,6 +23,10 @@
 #include <jansson.h>
 #include <stddef.h>
 
+/** Most tokens after all imports: snippets that import each other twice would fill any memory. A
+ *  variable for the tests' sake. */
+extern size_t corefile_tokens_max;
+
 /** Parses text, which errors and relative imports call file.
  *  @return FWD_OK, FWD_ERR_SYNTAX with CoreDNS's text, file and line in *error, FWD_ERR_NOMEM */
 int corefile_parse(const char *text, size_t len, const char *file, json_t **ret,

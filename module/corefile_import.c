@@ -90,6 +90,9 @@ static int file_import(struct corefile_parser *parser, const char *name,
         return status;
     }
     status = file_read(file, &text, &len, reason);
+    if (status == ENOMEM) {
+        return corefile_nomem(parser);
+    }
     if (status != 0) {
         return corefile_fail(parser, "Could not import %s: %s", name,
                              status == EISDIR ? "is a directory" : reason);
@@ -198,8 +201,8 @@ int corefile_import(struct corefile_parser *parser)
     status = snippet != NULL ? snippet_import(parser, snippet, parent, &imported)
                              : files_import(parser, argument, parent, &imported);
     if (status == FWD_OK &&
-        stream->past.count + stream->pending.count + imported.count > TOKENS_MAX) {
-        status = corefile_fail(parser, "more than %zu tokens after imports", TOKENS_MAX);
+        stream->past.count + stream->pending.count + imported.count > corefile_tokens_max) {
+        status = corefile_fail(parser, "more than %zu tokens after imports", corefile_tokens_max);
     }
     if (status == FWD_OK) {
         stream_drop(stream);

@@ -5,13 +5,15 @@
  */
 #pragma once
 
+#include "corefile.h"
 #include "error.h"
 #include "stream.h"
 
 #include <jansson.h>
 
-#define IMPORT_DEPTH_TEXT "maximum %s import depth (10000) exceeded" /**< one number, as CoreDNS   \
-                                                                      */
+#define IMPORT_DEPTH_TEXT                                                                          \
+    "maximum %s import depth (10000) exceeded" /**< one number, as CoreDNS                         \
+                                                */
 
 struct snippet {
     const char *name;
@@ -31,6 +33,8 @@ struct corefile_parser {
     struct snippet *snippets;
     unsigned snippet_imports;
     unsigned file_imports;
+    const char *file; /* the last one that was made JSON of */
+    json_t *file_json;
     json_t *blocks;
     json_t *warnings;
     /* the block at hand */

@@ -17,9 +17,10 @@ struct error_place {
 
 /** Writes code, place and the formatted text into *error and returns code.
  *  error may be NULL, or of an older minor: nothing is written past its struct_size. */
-int error_set(struct fwd_error *error, int code, const struct error_place *place, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-int error_setv(struct fwd_error *error, int code, const struct error_place *place, const char *format, va_list args);
+int error_set(struct fwd_error *error, int code, const struct error_place *place,
+              const char *format, ...) __attribute__((format(printf, 4, 5)));
+int error_setv(struct fwd_error *error, int code, const struct error_place *place,
+               const char *format, va_list args);
 
 /** Static text of an error number, never NULL. */
 const char *error_text(int code);

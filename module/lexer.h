@@ -27,9 +27,6 @@ struct token_list {
     size_t cap;
 };
 
-/** Most tokens that a Corefile may have after all imports. */
-#define TOKENS_MAX ((size_t)4 << 20)
-
 /** @return false when out of memory */
 bool token_push(struct token_list *list, struct token token);
 

@@ -233,8 +233,9 @@ static int fd_read(int fd, char **ret_data, size_t *ret_len)
     size_t cap = 4096;
     size_t len = 0;
     char *data = malloc(cap);
+    int status = data != NULL ? 0 : ENOMEM;
 
-    while (data != NULL) {
+    while (status == 0) {
         ssize_t got = read(fd, data + len, cap - len - 1);
 
         if (got == 0) {
@@ -243,27 +244,23 @@ static int fd_read(int fd, char **ret_data, size_t *ret_len)
             *ret_len = len;
             return 0;
         }
-        if (got < 0 && errno != EINTR) {
-            break;
+        if (got < 0) {
+            status = errno == EINTR ? 0 : errno;
+            continue;
         }
-        len += got > 0 ? (size_t)got : 0;
+        len += (size_t)got;
         if (len > FILE_MAX) {
-            errno = EFBIG;
-            break;
-        }
-        if (cap - len < 2) {
+            status = EFBIG;
+        } else if (cap - len < 2) {
             char *more = realloc(data, 2 * cap);
 
-            if (more == NULL) {
-                errno = ENOMEM;
-                break;
-            }
-            data = more;
-            cap *= 2;
+            data = more != NULL ? more : data;
+            cap = more != NULL ? 2 * cap : cap;
+            status = more != NULL ? 0 : ENOMEM;
         }
     }
     free(data);
-    return errno;
+    return status;
 }
 
 /** A file, whole. */

@@ -263,7 +263,8 @@ static int config_fill(struct stanza_parser *parser, json_t **ret)
     return FWD_OK;
 }
 
-static int directive_read(struct stanza_parser *parser, json_t **ret)
+/* closed asks for the last block to be closed: what parsed a whole Corefile has seen to that. */
+static int directive_read(struct stanza_parser *parser, bool closed, json_t **ret)
 {
     size_t excess = 0;
     int status;
@@ -273,6 +274,10 @@ static int directive_read(struct stanza_parser *parser, json_t **ret)
     status = stanza_stored(parser, parser->stanzas != NULL && parser->warnings != NULL);
     if (status == FWD_OK) {
         status = stanzas_read(parser, &excess);
+    }
+    if (status == FWD_OK && closed && parser->dispenser.nesting > 0) {
+        status =
+            dispenser_error(&parser->dispenser, STANZA_PREFIX, parser->error, "Unexpected EOF");
     }
     if (status == FWD_OK && excess > 0) {
         status =
@@ -381,10 +386,10 @@ int stanza_parse(const struct fwd_directive *directive, json_t **ret, struct fwd
     parser.root = directive->root;
     parser.dispenser.filename = directive->file != NULL ? directive->file : "Corefile";
     status = input_read(&parser, directive, &list);
+    parser.dispenser.tokens = list.items;
+    parser.dispenser.count = list.count;
     if (status == FWD_OK) {
-        parser.dispenser.tokens = list.items;
-        parser.dispenser.count = list.count;
-        status = directive_read(&parser, ret);
+        status = directive_read(&parser, directive->tokens == NULL, ret);
     }
     free(list.items);
     arena_free(&parser.arena);

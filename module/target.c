@@ -17,6 +17,7 @@
 #include "utf8.h"
 #include "zone.h"
 
+#include <errno.h>
 #include <search.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -224,6 +225,9 @@ static int file_add(struct expander *expander, const char *text)
     int status = 0;
     int code = file_read(text, &data, &len, reason);
 
+    if (code == ENOMEM) {
+        return -2;
+    }
     if (code != 0) {
         return strncmp(reason, "open ", 5) == 0
                    ? 1

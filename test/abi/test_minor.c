@@ -268,7 +268,7 @@ START_TEST(verdict)
     SET_LATER(query);
     ck_assert_int_eq(minor.forward->serve(minor.instance, query, 1), FWD_OK);
     ck_assert_uint_eq(query->verdict, FWD_VERDICT_RCODE);
-    ck_assert_uint_eq(query->rcode, RCODE_FORMERR);
+    ck_assert_uint_eq(query->rcode, FORMERR);
     ck_assert_int_eq(query->error, FWD_ERR_BAD_QUERY);
     CHECK_LATER(query);
     free(query);

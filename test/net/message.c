@@ -172,7 +172,7 @@ size_t message_answer(uint8_t *buf, size_t cap, const uint8_t *query, size_t que
     buf[3] = (uint8_t)(FLAG_RA | rcode);
     memset(buf + 4, 0, 8);
     put16(buf + 4, 1);
-    if (rcode == RCODE_NOERROR) {
+    if (rcode == NOERROR) {
         uint32_t hash = name_hash(name);
         uint8_t rdata[4] = {(uint8_t)(hash >> 24), (uint8_t)(hash >> 16), (uint8_t)(hash >> 8),
                             (uint8_t)hash};

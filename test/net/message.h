@@ -18,7 +18,7 @@
 #define CLASS_IN 1
 
 /** RCODEs that the tests use by name. */
-enum { RCODE_NOERROR, RCODE_FORMERR, RCODE_SERVFAIL, RCODE_NXDOMAIN, RCODE_NOTIMP, RCODE_REFUSED };
+enum { NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED };
 
 /** What is wrong with a message made by message_bad. */
 enum bad {

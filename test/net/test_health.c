@@ -83,8 +83,8 @@ END_TEST
 START_TEST(any_answer_is_healthy_case_84)
 {
     static const struct upstream_rule rules[] = {
-        {.rcode = RCODE_SERVFAIL},
-        {.rcode = RCODE_REFUSED},
+        {.rcode = SERVFAIL},
+        {.rcode = REFUSED},
         {.drop = true, .bad = BAD_NO_QUESTION, .bad_count = 1},
         {.drop = true, .bad = BAD_HEADER_ONLY, .bad_count = 1},
         {.tc = true},

@@ -376,7 +376,7 @@ START_TEST(new_connection_closed_case_78)
     struct host *host =
         host_open(_i, "forward . %s {\n force_tcp\n max_connect_attempts 1\n max_fails 0\n}", upstream_addr(up));
     const struct outcome *outcome = host_ask(host, "new.test");
-    ck_assert_uint_eq(outcome->rcode, RCODE_SERVFAIL);
+    ck_assert_uint_eq(outcome->rcode, SERVFAIL);
     ck_assert_int_eq(outcome->error, FWD_ERR_CLOSED);
     ck_assert_uint_eq(upstream_counts(up).opened, 1);
     host_close(host);

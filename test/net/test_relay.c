@@ -119,7 +119,7 @@ START_TEST(completion_fields_case_59_81)
     ck_assert_str_eq(outcome->upstream, upstream_addr(up));
     ck_assert_uint_eq(outcome->proto, FWD_PROTO_UDP);
     ck_assert_uint_eq(outcome->attempts, 1);
-    ck_assert_uint_eq(outcome->rcode, RCODE_NOERROR);
+    ck_assert_uint_eq(outcome->rcode, NOERROR);
     ck_assert_uint_gt(outcome->elapsed_ns, 0);
     outcome = host_ask_tcp(host, "fields.test");
     ck_assert_uint_eq(outcome->proto, FWD_PROTO_TCP);
@@ -130,7 +130,7 @@ END_TEST
 /* case 58: error RCODEs of an upstream are answers like others, and leave it healthy. */
 START_TEST(rcodes_are_relayed_case_58)
 {
-    static const unsigned rcodes[] = {RCODE_SERVFAIL, RCODE_REFUSED, RCODE_FORMERR, RCODE_NOTIMP, RCODE_NXDOMAIN};
+    static const unsigned rcodes[] = {SERVFAIL, REFUSED, FORMERR, NOTIMP, NXDOMAIN};
     host = host_open(_i, "forward . %s", upstream_addr(up));
     for (size_t i = 0; i < sizeof(rcodes) / sizeof(*rcodes); i++) {
         struct upstream_rule rule = {.rcode = rcodes[i]};
@@ -233,7 +233,7 @@ START_TEST(malformed_query_case_52_74)
         }
         const struct outcome *outcome = host_outcome(host, host_send_wire(host, wire, cut, 0));
         ck_assert_msg(outcome->verdict == FWD_VERDICT_RCODE, "kind %u: verdict %u", kind, outcome->verdict);
-        ck_assert_uint_eq(outcome->rcode, RCODE_FORMERR);
+        ck_assert_uint_eq(outcome->rcode, FORMERR);
         ck_assert_int_eq(outcome->error, FWD_ERR_BAD_QUERY);
         ck_assert_uint_gt(strlen(outcome->detail), 0);
     }

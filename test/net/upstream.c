@@ -489,12 +489,17 @@ void upstream_script(struct upstream *up, upstream_pick_fn *pick, void *arg)
     pthread_mutex_unlock(&up->mutex);
 }
 
-void upstream_refuse_tcp(struct upstream *up)
+static void refuse_tcp_locked(struct upstream *up)
 {
-    pthread_mutex_lock(&up->mutex);
     shutdown(up->listen_fd, SHUT_RDWR);
     epoll_ctl(up->epoll_fd, EPOLL_CTL_DEL, up->listen_fd, NULL);
     close_all(up, END_RST);
+}
+
+void upstream_refuse_tcp(struct upstream *up)
+{
+    pthread_mutex_lock(&up->mutex);
+    refuse_tcp_locked(up);
     pthread_mutex_unlock(&up->mutex);
 }
 
@@ -504,8 +509,10 @@ void upstream_down(struct upstream *up)
     struct sockaddr_in elsewhere = {.sin_family = AF_INET,
                                     .sin_port = htons(9),
                                     .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    upstream_refuse_tcp(up);
+    pthread_mutex_lock(&up->mutex);
+    refuse_tcp_locked(up);
     require(connect(up->udp_fd, (struct sockaddr *)&elsewhere, sizeof(elsewhere)) == 0, "connect");
+    pthread_mutex_unlock(&up->mutex);
 }
 
 void upstream_up(struct upstream *up)

@@ -1,0 +1,289 @@
+//go:build cgo && linux
+
+/* The C side of the plugin.
+ *
+ * Happy path: bridge_load finds the module's tables once; the other functions call through them and turn sinks and error buffers into texts.
+ * done, log, tap and trace go on to the exported Go functions, one call for each batch.
+ *
+ * Failure modes: no such file, no such symbol, another ABI, a function missing in a table: a text that names it. Out of memory while a text
+ * grows: FWD_ERR_NOMEM. A second module in one process is refused, since instances of the first may live.
+ */
+#include "bridge.h"
+
+#include "_cgo_export.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct fwd_module *module;
+static const struct fwd_forward *forward;
+
+enum { ERROR_ROOM = 4096 };
+
+static struct bridge_text failure(int32_t status, const char *before, const char *text)
+{
+    struct bridge_text ret = {.status = status};
+    size_t room = strlen(before) + strlen(text) + 1;
+    ret.data = malloc(room);
+    if (ret.data != NULL) {
+        ret.len = (uint64_t)snprintf(ret.data, room, "%s%s", before, text);
+    }
+    return ret;
+}
+
+/* --- loading ------------------------------------------------------------------------------------------------------ */
+
+#define TEXT_OF(number) #number
+#define TEXT(macro) TEXT_OF(macro)
+
+#define NEED(table, fn)                                                                                                \
+    if (!FWD_HAS(table, fn)) {                                                                                         \
+        return #fn;                                                                                                    \
+    }
+
+/* The name of the first function that the module is too old for, or NULL. */
+static const char *missing_function(const struct fwd_forward *table)
+{
+    NEED(table, corefile_to_json)
+    NEED(table, check)
+    NEED(table, create)
+    NEED(table, start)
+    NEED(table, match)
+    NEED(table, serve)
+    NEED(table, cancel)
+    NEED(table, stop)
+    NEED(table, destroy)
+    NEED(table, info)
+    NEED(table, metrics)
+    return NULL;
+}
+
+/* Finds the tables behind an entry. @return NULL, or what is wrong, in two parts */
+static const char *find_tables(const struct fwd_module *(*entry)(uint32_t), const char **ret_what)
+{
+    static const char version[] = "ABI " TEXT(FWD_ABI_MAJOR) "." TEXT(FWD_ABI_MINOR);
+    const struct fwd_module *found = entry(FWD_ABI_MAJOR);
+    *ret_what = version;
+    if (found == NULL || !FWD_HAS(found, get_interface)) {
+        return "it does not implement ";
+    }
+    const struct fwd_forward *table = found->get_interface(FWD_FORWARD_ID);
+    *ret_what = table != NULL ? missing_function(table) : FWD_FORWARD_ID;
+    if (*ret_what != NULL) {
+        return "it is too old, it lacks ";
+    }
+    *ret_what = "another module";
+    if (module != NULL && module != found) {
+        return "the process has already loaded ";
+    }
+    module = found;
+    forward = table;
+    return NULL;
+}
+
+struct bridge_text bridge_load(const char *path)
+{
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (handle == NULL) {
+        return failure(FWD_ERR_NOTFOUND, "", dlerror());
+    }
+    const struct fwd_module *(*entry)(uint32_t) = NULL;
+    *(void **)&entry = dlsym(handle, "fwd_module_entry");
+    const char *what = "fwd_module_entry";
+    const char *problem = entry != NULL ? find_tables(entry, &what) : "it is no forward.so, it lacks ";
+    if (problem != NULL) {
+        (void)dlclose(handle);
+        return failure(FWD_ERR_ABI, problem, what);
+    }
+    return (struct bridge_text){.status = FWD_OK};
+}
+
+const char *bridge_strerror(int32_t code)
+{
+    return module->strerror(code);
+}
+
+/* --- texts -------------------------------------------------------------------------------------------------------- */
+
+static int32_t keep(void *arg, const char *data, uint64_t len)
+{
+    struct bridge_text *text = arg;
+    char *grown = realloc(text->data, text->len + len);
+    if (grown == NULL) {
+        return FWD_ERR_NOMEM;
+    }
+    memcpy(grown + text->len, data, len);
+    text->data = grown;
+    text->len += len;
+    return FWD_OK;
+}
+
+/* What a call gave: its text, or that of its error. */
+static struct bridge_text outcome(struct bridge_text text, int32_t status, const char *message)
+{
+    if (status >= 0) {
+        text.status = status;
+        return text;
+    }
+    free(text.data);
+    return failure(status, "", message[0] != '\0' ? message : bridge_strerror(status));
+}
+
+#define ERROR_WITH(message)                                                                                            \
+    {                                                                                                                  \
+        .struct_size = sizeof(struct fwd_error), .msg = (message), .msg_cap = sizeof(message)                          \
+    }
+
+struct bridge_text bridge_corefile_to_json(const struct fwd_token *tokens, uint32_t count, const char *root)
+{
+    char message[ERROR_ROOM] = "";
+    struct fwd_error error = ERROR_WITH(message);
+    struct fwd_directive directive = FWD_INIT(struct fwd_directive);
+    struct bridge_text text = {0};
+    directive.tokens = tokens;
+    directive.token_count = count;
+    directive.root = root;
+    int32_t status = forward->corefile_to_json(&directive, keep, &text, &error);
+    return outcome(text, status, message);
+}
+
+struct bridge_text bridge_check(const char *config, uint64_t len)
+{
+    char message[ERROR_ROOM] = "";
+    struct fwd_error error = ERROR_WITH(message);
+    int32_t status = forward->check(config, len, &error);
+    return outcome((struct bridge_text){0}, status, message);
+}
+
+struct bridge_text bridge_info(struct fwd_instance *instance)
+{
+    struct bridge_text text = {0};
+    int32_t status = forward->info(instance, keep, &text);
+    return outcome(text, status, "");
+}
+
+struct bridge_text bridge_metrics(void)
+{
+    struct bridge_text text = {0};
+    int32_t status = forward->metrics(NULL, FWD_METRICS_JSON, keep, &text);
+    return outcome(text, status, "");
+}
+
+/* --- services ----------------------------------------------------------------------------------------------------- */
+
+static void log_write(void *arg, uint32_t level, const char *msg, uint32_t len)
+{
+    (void)arg;
+    fwdBridgeLog(level, (char *)msg, len);
+}
+
+static void tap(void *arg, const struct fwd_tap_event *event)
+{
+    (void)arg;
+    fwdBridgeTap((struct fwd_tap_event *)event);
+}
+
+static void span(void *arg, const struct fwd_span *ended)
+{
+    (void)arg;
+    fwdBridgeSpan((struct fwd_span *)ended);
+}
+
+/* Instances whose tables are the same share I/O threads and warm connections, so these are for the whole process. */
+static const struct fwd_log log_table = {.struct_size = sizeof(log_table), .write = log_write};
+static const struct fwd_tap tap_table = {.struct_size = sizeof(tap_table), .tap = tap};
+static const struct fwd_trace trace_table = {.struct_size = sizeof(trace_table), .span = span};
+
+/* What the instance that this thread is creating wants. Not in fwd_host.arg: only instances with the same arg share batches. */
+static _Thread_local uint32_t wanted;
+
+static const void *get_service(void *arg, const char *id)
+{
+    (void)arg;
+    if (strcmp(id, FWD_LOG_ID) == 0) {
+        return &log_table;
+    }
+    if (strcmp(id, FWD_TAP_ID) == 0 && (wanted & BRIDGE_TAP) != 0) {
+        return &tap_table;
+    }
+    if (strcmp(id, FWD_TRACE_ID) == 0 && (wanted & BRIDGE_TRACE) != 0) {
+        return &trace_table;
+    }
+    return NULL;
+}
+
+static void done(void *arg, const struct fwd_completion *completions, uint32_t count)
+{
+    (void)arg;
+    fwdBridgeDone((struct fwd_completion *)completions, count);
+}
+
+/* --- instances ---------------------------------------------------------------------------------------------------- */
+
+struct bridge_text bridge_create(const char *config, uint64_t len, uint32_t services, struct fwd_instance **ret)
+{
+    char message[ERROR_ROOM] = "";
+    struct fwd_error error = ERROR_WITH(message);
+    struct fwd_host host = FWD_INIT(struct fwd_host);
+    host.completion_size = sizeof(struct fwd_completion);
+    host.done = done;
+    host.get_service = get_service;
+    wanted = services;
+    int32_t status = forward->create(&host, config, len, ret, &error);
+    return outcome((struct bridge_text){0}, status, message);
+}
+
+struct bridge_text bridge_start(struct fwd_instance *instance)
+{
+    char message[ERROR_ROOM] = "";
+    struct fwd_error error = ERROR_WITH(message);
+    int32_t status = forward->start(instance, &error);
+    return outcome((struct bridge_text){0}, status, message);
+}
+
+int32_t bridge_stop(struct fwd_instance *instance, uint64_t drain_ns)
+{
+    return forward->stop(instance, drain_ns);
+}
+
+void bridge_destroy(struct fwd_instance *instance)
+{
+    forward->destroy(instance);
+}
+
+int32_t bridge_match(struct fwd_instance *instance, const uint8_t *qname, uint32_t len)
+{
+    return forward->match(instance, qname, len);
+}
+
+int32_t bridge_cancel(struct fwd_instance *instance, uint64_t handle)
+{
+    return forward->cancel(instance, handle);
+}
+
+int32_t bridge_serve(struct fwd_instance *instance, uint64_t token, uint32_t flags, const uint8_t *wire, uint32_t len,
+                     struct bridge_verdict *ret)
+{
+    struct fwd_query query = FWD_INIT(struct fwd_query);
+    char detail[sizeof(ret->detail)];
+    detail[0] = '\0';
+    query.token = token;
+    query.flags = flags;
+    query.wire = wire;
+    query.wire_len = len;
+    query.detail = detail;
+    query.detail_cap = sizeof(detail);
+    int32_t status = forward->serve(instance, &query, 1);
+    if (status < 0) {
+        return status;
+    }
+    ret->verdict = query.verdict;
+    ret->rcode = query.rcode;
+    ret->handle = query.handle;
+    if (query.verdict == FWD_VERDICT_RCODE) {
+        memcpy(ret->detail, detail, sizeof(detail));
+    }
+    return status;
+}

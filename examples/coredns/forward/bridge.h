@@ -1,0 +1,48 @@
+/* Between Go and forward.so: what cgo cannot do itself (dlopen, calls through tables, callbacks with a const argument), and no more.
+ *
+ * Threads: load and the texts any; the rest as abi.h says of the function that is called. Ownership: a struct bridge_text is freed by whoever
+ * gets it; instances are ended by bridge_destroy. C keeps no Go pointer: what is passed in is copied before the call returns.
+ */
+#pragma once
+
+#include "abi.h"
+
+/* Text that the module pushed, or the text of an error when status is negative. data may be NULL. */
+struct bridge_text {
+    char *data;
+    uint64_t len;
+    int32_t status;
+};
+
+/* What serve said of one query. */
+struct bridge_verdict {
+    uint64_t handle;
+    uint32_t verdict;
+    uint32_t rcode;
+    char detail[240]; /* the error's text with FWD_VERDICT_RCODE */
+};
+
+/* Services that only some instances want: each costs a call into Go per attempt. */
+enum { BRIDGE_TAP = 1, BRIDGE_TRACE = 2 };
+
+/* Loads the module; the same one again is no error. status < 0: the text says why not. */
+struct bridge_text bridge_load(const char *path);
+
+/* fwd.forward/1 of the loaded module. The error's text is that of struct fwd_error. */
+struct bridge_text bridge_corefile_to_json(const struct fwd_token *tokens, uint32_t count, const char *root);
+struct bridge_text bridge_check(const char *config, uint64_t len);
+struct bridge_text bridge_create(const char *config, uint64_t len, uint32_t services, struct fwd_instance **ret);
+struct bridge_text bridge_start(struct fwd_instance *instance);
+struct bridge_text bridge_info(struct fwd_instance *instance);
+struct bridge_text bridge_metrics(void);
+int32_t bridge_stop(struct fwd_instance *instance, uint64_t drain_ns);
+void bridge_destroy(struct fwd_instance *instance);
+int32_t bridge_match(struct fwd_instance *instance, const uint8_t *qname, uint32_t len);
+int32_t bridge_cancel(struct fwd_instance *instance, uint64_t handle);
+
+/* One query. @return as serve; below 0 *ret is not written */
+int32_t bridge_serve(struct fwd_instance *instance, uint64_t token, uint32_t flags, const uint8_t *wire, uint32_t len,
+                     struct bridge_verdict *ret);
+
+/* Static text of an error number. */
+const char *bridge_strerror(int32_t code);

@@ -1,0 +1,165 @@
+//go:build cgo && linux
+
+package forward
+
+/*
+#include "bridge.h"
+*/
+import "C"
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"unsafe"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/dnstap"
+	"github.com/coredns/coredns/plugin/metadata"
+	"github.com/coredns/coredns/request"
+
+	"github.com/miekg/dns"
+)
+
+// Forward is the handler of all forward stanzas of one server block.
+type Forward struct {
+	Next plugin.Handler
+
+	config []byte // for the module
+	*instance
+	taps []*dnstap.Dnstap
+}
+
+// Name implements plugin.Handler. CoreDNS looks for this name: with it in the chain, CH queries are not refused.
+func (f *Forward) Name() string { return "forward" }
+
+// A parcel is what crosses into C for one query.
+type parcel struct {
+	verdict C.struct_bridge_verdict
+	wire    [512]byte
+}
+
+var parcels = sync.Pool{New: func() any { return new(parcel) }}
+
+// ServeDNS implements plugin.Handler.
+func (f *Forward) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	if f.instance == nil {
+		return dns.RcodeServerFailure, errors.New("not started")
+	}
+	if err := ctx.Err(); err != nil {
+		return dns.RcodeServerFailure, err
+	}
+	p := parcels.Get().(*parcel)
+	wire, err := r.PackBuffer(p.wire[:])
+	if err != nil {
+		parcels.Put(p)
+		return f.refuse(ctx, w, r, err)
+	}
+	s := takeSlot()
+	if s == nil {
+		parcels.Put(p)
+		return dns.RcodeServerFailure, errors.New("too many queries in flight")
+	}
+	state := request.Request{W: w, Req: r}
+	s.watched = f.watches(ctx)
+	err = f.serve(ctx, s, flagsOf(&state), wire, &p.verdict)
+	if s.watched {
+		f.report(ctx, s, state)
+	}
+	end := endOf(ctx, s, &p.verdict, err, &state)
+	parcels.Put(p)
+	s.put()
+	if end.next {
+		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+	}
+	if end.answer != nil {
+		w.WriteMsg(end.answer)
+		return 0, nil
+	}
+	return end.rcode, end.err
+}
+
+// refuse ends a query that cannot be packed (case 52): it is the next plugin's unless a stanza takes its name.
+func (f *Forward) refuse(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, cause error) (int, error) {
+	var qname [256]byte
+	state := request.Request{W: w, Req: r}
+	n, err := dns.PackDomainName(state.Name(), qname[:], 0, nil, false)
+	if err == nil && !f.match(qname[:n]) {
+		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+	}
+	return dns.RcodeFormatError, fmt.Errorf("proxy: invalid request: %w", cause)
+}
+
+func flagsOf(state *request.Request) uint32 {
+	if state.Proto() == "tcp" {
+		return C.FWD_QUERY_TCP
+	}
+	return 0
+}
+
+// An ending is what ServeDNS does at last: an answer, the next plugin, or an rcode with its error.
+type ending struct {
+	answer *dns.Msg
+	next   bool
+	rcode  int
+	err    error
+}
+
+func failed(err error) ending { return ending{rcode: dns.RcodeServerFailure, err: err} }
+
+// endOf makes of verdict and completion what CoreDNS understands.
+func endOf(ctx context.Context, s *slot, verdict *C.struct_bridge_verdict, err error, state *request.Request) ending {
+	if err != nil {
+		return failed(err)
+	}
+	switch verdict.verdict {
+	case C.FWD_VERDICT_NEXT:
+		return ending{next: true}
+	case C.FWD_VERDICT_ACCEPTED:
+		// below
+	default:
+		detail := verdict.detail[:]
+		return ending{rcode: int(verdict.rcode), err: errors.New(C.GoString((*C.char)(unsafe.Pointer(&detail[0]))))}
+	}
+	if s.upLen > 0 && metadata.ValueFuncs(ctx) != nil {
+		upstream := string(s.upstream[:s.upLen])
+		metadata.SetValueFunc(ctx, "forward/upstream", func() string { return upstream })
+	}
+	switch s.kind {
+	case C.FWD_KIND_ANSWER:
+		return answerOf(s, state)
+	case C.FWD_KIND_NEXT:
+		return ending{next: true}
+	case C.FWD_KIND_CANCELED:
+		if err := ctx.Err(); err != nil {
+			return failed(err)
+		}
+		return failed(errStopped)
+	default:
+		return ending{rcode: s.rcode, err: errors.New(s.detail)}
+	}
+}
+
+// answerOf unpacks the answer. The module has looked at it, but knows fewer types than miekg/dns, which may find more to object to.
+func answerOf(s *slot, state *request.Request) ending {
+	answer := new(dns.Msg)
+	if err := answer.Unpack(s.answer); err != nil {
+		if s.proto != C.FWD_PROTO_UDP || !isOverflow(err) {
+			return failed(fmt.Errorf("answer of %s: %w", s.upstream[:s.upLen], err))
+		}
+		answer.Answer, answer.Ns, answer.Extra = nil, nil, nil // case 76
+		answer.Truncated = true
+	}
+	if !state.Match(answer) { // case 54
+		formerr := new(dns.Msg)
+		formerr.SetRcode(state.Req, dns.RcodeFormatError)
+		return ending{answer: formerr}
+	}
+	return ending{answer: answer}
+}
+
+func isOverflow(err error) bool {
+	return errors.Is(err, dns.ErrBuf) || strings.Contains(err.Error(), "overflow")
+}

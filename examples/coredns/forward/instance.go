@@ -1,0 +1,134 @@
+//go:build cgo && linux
+
+package forward
+
+/*
+#include "bridge.h"
+*/
+import "C"
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// drainTime is how long OnShutdown waits for queries in flight: a query's own time, and then some.
+const drainTime = 6 * time.Second
+
+var errStopped = errors.New("the server is shutting down")
+
+// handles counts the instances that the module holds for us.
+var handles atomic.Int64
+
+// An instance is a started fwd_instance. It ends by stop, or, where caddy throws a failed reload away without a word, by the garbage collector.
+type instance struct {
+	handle  *C.struct_fwd_instance
+	users   atomic.Int64 // goroutines that may use handle
+	closing atomic.Bool
+	stopped atomic.Bool
+	cleanup runtime.Cleanup
+}
+
+// newInstance creates and starts.
+func newInstance(config []byte, services uint32) (*instance, error) {
+	i := &instance{}
+	text := (*C.char)(unsafe.Pointer(unsafe.SliceData(config)))
+	if _, err := take(C.bridge_create(text, C.uint64_t(len(config)), C.uint32_t(services), &i.handle)); err != nil {
+		return nil, err
+	}
+	handles.Add(1)
+	i.cleanup = runtime.AddCleanup(i, destroy, i.handle)
+	if _, err := take(C.bridge_start(i.handle)); err != nil {
+		i.cleanup.Stop()
+		destroy(i.handle)
+		return nil, err
+	}
+	return i, nil
+}
+
+func destroy(handle *C.struct_fwd_instance) {
+	C.bridge_destroy(handle)
+	handles.Add(-1)
+}
+
+// enter makes sure that the handle lives until leave.
+func (i *instance) enter() bool {
+	i.users.Add(1)
+	if i.closing.Load() {
+		i.leave()
+		return false
+	}
+	return true
+}
+
+func (i *instance) leave() {
+	i.users.Add(-1)
+}
+
+// stop lets what is in flight end, then gives everything back. Once is enough.
+func (i *instance) stop() {
+	if !i.stopped.CompareAndSwap(false, true) {
+		return
+	}
+	C.bridge_stop(i.handle, C.uint64_t(drainTime))
+	i.closing.Store(true)
+	for i.users.Load() > 0 { // their queries have ended, so they leave as soon as they run
+		time.Sleep(time.Millisecond)
+	}
+	i.cleanup.Stop()
+	destroy(i.handle)
+}
+
+// info is the module's word about the instance, as JSON.
+func (i *instance) info() ([]byte, error) {
+	if !i.enter() {
+		return nil, errStopped
+	}
+	defer i.leave()
+	return take(C.bridge_info(i.handle))
+}
+
+// match tells whether a stanza takes the name.
+func (i *instance) match(qname []byte) bool {
+	if !i.enter() {
+		return false
+	}
+	defer i.leave()
+	return C.bridge_match(i.handle, (*C.uint8_t)(unsafe.SliceData(qname)), C.uint32_t(len(qname))) == 1
+}
+
+// serve hands a query to the module and waits for its end, which is in the slot when the verdict is ACCEPTED. The verdict lies on the heap.
+func (i *instance) serve(ctx context.Context, s *slot, flags uint32, wire []byte, verdict *C.struct_bridge_verdict) error {
+	if !i.enter() {
+		return errStopped
+	}
+	defer i.leave()
+	status := C.bridge_serve(i.handle, C.uint64_t(s.token), C.uint32_t(flags), (*C.uint8_t)(unsafe.SliceData(wire)),
+		C.uint32_t(len(wire)), verdict)
+	if status == C.FWD_ERR_STATE {
+		return errStopped
+	}
+	if status < 0 {
+		return fmt.Errorf("serve: %s", C.GoString(C.bridge_strerror(status)))
+	}
+	if verdict.verdict != C.FWD_VERDICT_ACCEPTED {
+		return nil
+	}
+	canceled := ctx.Done()
+	if canceled == nil {
+		<-s.ended
+		return nil
+	}
+	select {
+	case <-s.ended:
+	case <-canceled:
+		C.bridge_cancel(i.handle, verdict.handle) // NOTFOUND: it has just ended
+		<-s.ended
+	}
+	return nil
+}

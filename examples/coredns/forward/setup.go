@@ -1,0 +1,106 @@
+//go:build cgo && linux
+
+package forward
+
+/*
+#include "bridge.h"
+*/
+import "C"
+
+import (
+	"encoding/json"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/dnstap"
+)
+
+func init() {
+	plugin.Register("forward", setup)
+}
+
+// setup reads all forward lines of a server block and checks them. Threads and sockets begin in OnStartup.
+func setup(c *caddy.Controller) error {
+	if err := load(); err != nil {
+		return plugin.Error("forward", err)
+	}
+	config := dnsserver.GetConfig(c)
+	f, err := parse(c, config.Root)
+	if err != nil {
+		return plugin.Error("forward", err)
+	}
+	registerMetrics()
+	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
+		f.Next = next
+		return f
+	})
+	c.OnStartup(func() error { return f.start(config) })
+	c.OnShutdown(f.stop)
+	return nil
+}
+
+// parse makes a handler of the tokens.
+func parse(c *caddy.Controller, root string) (*Forward, error) {
+	text, err := corefileToJSON(c, root)
+	if err != nil {
+		return nil, err
+	}
+	if text, err = withoutWarnings(text); err != nil {
+		return nil, err
+	}
+	if err := check(text); err != nil {
+		return nil, err
+	}
+	return &Forward{config: text}, nil
+}
+
+// withoutWarnings takes the module's warnings out of the configuration and logs them.
+func withoutWarnings(config []byte) ([]byte, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(config, &members); err != nil {
+		return nil, err
+	}
+	var warnings []string
+	if members["warnings"] != nil {
+		if err := json.Unmarshal(members["warnings"], &warnings); err != nil {
+			return nil, err
+		}
+		delete(members, "warnings")
+	}
+	for _, warning := range warnings {
+		log.Warning(warning)
+	}
+	return json.Marshal(members)
+}
+
+// start makes the instance; only now is it known which other plugins the server block has.
+func (f *Forward) start(config *dnsserver.Config) (err error) {
+	var services uint32
+	if t, ok := config.Handler("dnstap").(*dnstap.Dnstap); ok {
+		f.SetTapPlugin(t)
+		services |= C.BRIDGE_TAP
+	}
+	if config.Handler("trace") != nil {
+		services |= C.BRIDGE_TRACE
+	}
+	if f.instance, err = newInstance(f.config, services); err != nil {
+		return plugin.Error("forward", err)
+	}
+	return nil
+}
+
+// SetTapPlugin adds a dnstap plugin, and those that follow it.
+func (f *Forward) SetTapPlugin(t *dnstap.Dnstap) {
+	f.taps = append(f.taps, t)
+	if next, ok := t.Next.(*dnstap.Dnstap); ok {
+		f.SetTapPlugin(next)
+	}
+}
+
+func (f *Forward) stop() error {
+	if f.instance != nil {
+		f.instance.stop()
+	}
+	return nil
+}

@@ -1,0 +1,36 @@
+/* Client queries: whatever is accepted as one has a whole question, and its own reflection with QR set is an answer to it. */
+#include "fuzz.h"
+#include "wire.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void require(bool holds)
+{
+    if (!holds) {
+        abort();
+    }
+}
+
+/** One input: a message. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct wire_query query;
+    if (size > 65535 || wire_query_parse(data, (uint32_t)size, &query) != 0) {
+        return 0;
+    }
+    require(query.qname_len >= 1 && query.qname_len <= WIRE_MAX_NAME);
+    require(query.question_len == query.qname_len + 4 && size >= (size_t)WIRE_HEADER + query.question_len);
+    require(wire_name_len(data + WIRE_HEADER, (uint32_t)size - WIRE_HEADER) == query.qname_len);
+
+    uint8_t *answer = malloc(size);
+    uint32_t len = (uint32_t)size;
+    require(answer != NULL);
+    memcpy(answer, data, size);
+    answer[2] |= 0x80;
+    require(wire_answer_check(answer, &len, data, &query, query.id) == ANSWER_GOOD && len == size);
+    require(memcmp(answer + WIRE_HEADER, data + WIRE_HEADER, size - WIRE_HEADER) == 0);
+    require(wire_rcode(answer, len) < 4096);
+    free(answer);
+    return 0;
+}

@@ -1,0 +1,448 @@
+/* The pool under a clock that the test moves: order, limits, the budget of ports, stop; and that no node has two owners. */
+#include "pool.h"
+
+#include "suite.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SECOND UINT64_C(1000000000)
+#define MS UINT64_C(1000000)
+#define EXPIRE (10 * SECOND)
+
+static struct pool pool;
+static struct pool_node nodes[64];
+static unsigned opened;
+static uint64_t now;
+
+static void open_pool(const struct pool_limits *limits)
+{
+    pool_init(&pool, limits);
+    memset(nodes, 0, sizeof(nodes));
+    opened = 0;
+    now = 1000 * SECOND;
+}
+
+static void open_plain(void)
+{
+    open_pool(&(struct pool_limits){.expire_ns = EXPIRE});
+}
+
+/** Books what a call returned to be closed. @return how many */
+static unsigned close_chain(struct pool_node *chain)
+{
+    unsigned count = 0;
+    while (chain != NULL) {
+        struct pool_node *next = chain->next;
+        ck_assert(!chain->idle);
+        pool_lost(&pool, chain);
+        chain = next;
+        count++;
+    }
+    return count;
+}
+
+static void close_pool(void)
+{
+    (void)close_chain(pool_stop(&pool));
+    struct pool_counts counts;
+    pool_get_counts(&pool, &counts);
+    ck_assert_uint_eq(counts.idle, 0);
+    ck_assert_uint_eq(counts.open, 0);
+    pool_fini(&pool);
+}
+
+/** Takes a node, opening one where the pool says so. */
+static struct pool_node *take(void)
+{
+    struct pool_node *node = NULL, *chain = NULL;
+    enum pool_take what = pool_take(&pool, now, false, &node, &chain);
+    (void)close_chain(chain);
+    ck_assert_int_ne(what, POOL_STOPPED);
+    if (what == POOL_OPEN) {
+        ck_assert_uint_lt(opened, 64);
+        node = &nodes[opened++];
+        pool_adopt(node, now);
+    }
+    return node;
+}
+
+static bool give(struct pool_node *node)
+{
+    return pool_give(&pool, node, now);
+}
+
+static struct pool_counts counts(void)
+{
+    struct pool_counts result;
+    pool_get_counts(&pool, &result);
+    return result;
+}
+
+/** Takes `count` new nodes and gives them back in order. */
+static void fill(unsigned count)
+{
+    struct pool_node *taken[64];
+    for (unsigned i = 0; i < count; i++) {
+        taken[i] = take();
+    }
+    for (unsigned i = 0; i < count; i++) {
+        (void)give(taken[i]);
+    }
+}
+
+/* case 65: first in, first out. */
+START_TEST(fifo_case_65)
+{
+    open_plain();
+    fill(5);
+    ck_assert_uint_eq(counts().idle, 5);
+    for (unsigned i = 0; i < 20; i++) {
+        struct pool_node *node = take();
+        ck_assert_ptr_eq(node, &nodes[i % 5]);
+        ck_assert(give(node));
+    }
+    ck_assert_uint_eq(counts().misses, 5);
+    ck_assert_uint_eq(counts().hits, 20);
+    close_pool();
+}
+END_TEST
+
+/* case 66: idle for expire: good; one nanosecond longer: closed, and so are all before the first good one. */
+START_TEST(expire_case_66)
+{
+    open_plain();
+    fill(3);
+    now += EXPIRE;
+    ck_assert_ptr_eq(take(), &nodes[0]);
+    now += 1;
+    ck_assert_ptr_eq(take(), &nodes[3]);
+    ck_assert_uint_eq(counts().expired, 2);
+    ck_assert_uint_eq(counts().open, 2);
+    pool_lost(&pool, &nodes[0]);
+    pool_lost(&pool, &nodes[3]);
+    close_pool();
+}
+END_TEST
+
+/* case 29: expire 0 means never again, even at the same instant. */
+START_TEST(expire_0_case_29)
+{
+    open_pool(&(struct pool_limits){.expire_ns = 0});
+    fill(1);
+    struct pool_node *node = take();
+    ck_assert_ptr_eq(node, &nodes[1]);
+    pool_lost(&pool, node);
+    close_pool();
+}
+END_TEST
+
+/* case 66: use keeps a node from expiring, not from ageing. */
+START_TEST(max_age_case_66)
+{
+    open_pool(&(struct pool_limits){.expire_ns = EXPIRE, .max_age_ns = 25 * SECOND});
+    struct pool_node *node = take();
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert(give(node));
+        now += 8 * SECOND;
+        ck_assert_ptr_eq(take(), node);
+    }
+    ck_assert(give(node));
+    now += SECOND + 1;
+    ck_assert_ptr_eq(take(), &nodes[1]);
+    ck_assert_uint_eq(counts().aged, 1);
+    /* too old on return: not kept */
+    now += 26 * SECOND;
+    ck_assert(!give(&nodes[1]));
+    ck_assert_uint_eq(counts().aged, 2);
+    close_pool();
+}
+END_TEST
+
+/* case 67: a full pool refuses; 0 is no limit (fifo above). */
+START_TEST(max_idle_case_67)
+{
+    open_pool(&(struct pool_limits){.expire_ns = EXPIRE, .max_idle = 2});
+    fill(5);
+    ck_assert_uint_eq(counts().idle, 2);
+    ck_assert_uint_eq(counts().open, 2);
+    ck_assert_uint_eq(counts().overflow, 3);
+    close_pool();
+}
+END_TEST
+
+START_TEST(max_uses)
+{
+    open_pool(&(struct pool_limits){.expire_ns = EXPIRE, .max_uses = 3});
+    struct pool_node *node = take();
+    ck_assert(give(node));
+    ck_assert_ptr_eq(take(), node);
+    ck_assert(give(node));
+    ck_assert_ptr_eq(take(), node);
+    ck_assert(!give(node));
+    ck_assert_uint_eq(counts().aged, 1);
+    close_pool();
+}
+END_TEST
+
+/* cases 68, 69: the janitor takes the expired ones at the front, and the aged ones wherever they are. */
+START_TEST(sweep_case_68_69)
+{
+    open_pool(&(struct pool_limits){.expire_ns = EXPIRE, .max_age_ns = 20 * SECOND});
+    fill(1);
+    now += 9 * SECOND;
+    struct pool_node *oldest = take();
+    fill(1);
+    ck_assert(give(oldest));
+    ck_assert_ptr_null(pool_sweep(&pool, now));
+    now += 9 * SECOND;
+    struct pool_node *young = take();
+    ck_assert_ptr_eq(young, &nodes[1]);
+    ck_assert_ptr_eq(take(), oldest);
+    ck_assert(give(young));
+    ck_assert(give(oldest)); /* behind the younger one */
+    now += 3 * SECOND;
+    ck_assert_uint_eq(close_chain(pool_sweep(&pool, now)), 1);
+    ck_assert_uint_eq(counts().aged, 1);
+    ck_assert_uint_eq(counts().idle, 1);
+    now += 8 * SECOND;
+    ck_assert_uint_eq(close_chain(pool_sweep(&pool, now)), 1);
+    ck_assert_uint_eq(counts().expired + counts().aged, 2);
+    close_pool();
+}
+END_TEST
+
+/* case 70: after stop take says so every time and what comes back is closed. */
+START_TEST(stop_case_70)
+{
+    struct pool_node *node = NULL, *chain = NULL;
+    open_plain();
+    fill(3);
+    struct pool_node *out = take();
+    ck_assert_uint_eq(close_chain(pool_stop(&pool)), 2);
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_int_eq(pool_take(&pool, now, false, &node, &chain), POOL_STOPPED);
+        ck_assert_ptr_null(chain);
+    }
+    ck_assert(!give(out));
+    close_pool();
+}
+END_TEST
+
+/* fresh: an idle node is not used. */
+START_TEST(fresh)
+{
+    struct pool_node *node = NULL, *chain = NULL;
+    open_plain();
+    fill(2);
+    ck_assert_int_eq(pool_take(&pool, now, true, &node, &chain), POOL_OPEN);
+    ck_assert_uint_eq(counts().idle, 2);
+    ck_assert_uint_eq(counts().open, 3);
+    pool_open_failed(&pool);
+    ck_assert_uint_eq(counts().open, 2);
+    close_pool();
+}
+END_TEST
+
+/* Who cannot open takes what there is, and the numbers stay right. */
+START_TEST(take_instead)
+{
+    struct pool_node *node = NULL, *chain = NULL;
+    open_pool(&(struct pool_limits){.expire_ns = EXPIRE, .fresh_per_s = 4});
+    for (unsigned i = 0; i < 4; i++) {
+        (void)take();
+    }
+    ck_assert(give(&nodes[0]));
+    ck_assert(give(&nodes[1]));
+    now += SECOND;
+    ck_assert_int_eq(pool_take(&pool, now, false, &node, &chain), POOL_OPEN);
+    ck_assert_ptr_eq(pool_take_instead(&pool), &nodes[0]);
+    ck_assert_int_eq(pool_take(&pool, now, false, &node, &chain), POOL_OPEN);
+    ck_assert_ptr_eq(pool_take_instead(&pool), &nodes[1]);
+    ck_assert_int_eq(pool_take(&pool, now, false, &node, &chain), POOL_OPEN);
+    ck_assert_ptr_null(pool_take_instead(&pool));
+    ck_assert_uint_eq(counts().open, 4);
+    ck_assert_uint_eq(counts().hits, 2);
+    for (unsigned i = 0; i < 4; i++) {
+        pool_lost(&pool, &nodes[i]);
+    }
+    close_pool();
+}
+END_TEST
+
+/* seize takes a particular idle node; lost is booked once however often it is said. */
+START_TEST(seize_and_lost)
+{
+    open_plain();
+    fill(3);
+    ck_assert(pool_seize(&pool, &nodes[1]));
+    ck_assert(!pool_seize(&pool, &nodes[1]));
+    pool_lost(&pool, &nodes[1]);
+    pool_lost(&pool, &nodes[1]);
+    ck_assert_uint_eq(counts().died, 1);
+    ck_assert_uint_eq(counts().open, 2);
+    ck_assert_ptr_eq(take(), &nodes[0]);
+    ck_assert_ptr_eq(take(), &nodes[2]);
+    ck_assert(!pool_seize(&pool, &nodes[0]));
+    pool_lost(&pool, &nodes[0]);
+    pool_lost(&pool, &nodes[2]);
+    close_pool();
+}
+END_TEST
+
+/* The budget ------------------------------------------------------------------------------------------------------------ */
+
+/** Asks one query after the other, step_ns apart. @return how many nodes were opened; checks that none follows itself */
+static unsigned ask(unsigned count, uint64_t step_ns)
+{
+    struct pool_node *last = NULL;
+    unsigned opens = 0;
+    for (unsigned i = 0; i < count; i++) {
+        struct pool_node *node = NULL, *chain = NULL;
+        if (pool_take(&pool, now, false, &node, &chain) == POOL_OPEN) {
+            node = calloc(1, sizeof(*node));
+            pool_adopt(node, now);
+            opens++;
+        }
+        while (chain != NULL) {
+            struct pool_node *next = chain->next;
+            free(chain);
+            chain = next;
+        }
+        ck_assert_msg(node != last, "query %u came from the same node as the one before", i);
+        last = node;
+        if (!give(node)) {
+            /* a new one could get its address; the comparison above needs another */
+            last = NULL;
+            free(node);
+        }
+        now += step_ns;
+    }
+    return opens;
+}
+
+static void close_asked(void)
+{
+    struct pool_node *chain = pool_stop(&pool);
+    while (chain != NULL) {
+        struct pool_node *next = chain->next;
+        free(chain);
+        chain = next;
+    }
+    pool_fini(&pool);
+}
+
+/* RFC 5452 9.2: below the budget every query opens. */
+START_TEST(budget_below)
+{
+    open_pool(&(struct pool_limits){.expire_ns = EXPIRE, .fresh_per_s = 1000});
+    ck_assert_uint_eq(ask(3000, 2 * MS), 3000);
+    ck_assert_uint_eq(counts().idle, 0);
+    close_asked();
+}
+END_TEST
+
+/* Above it, about the budget is opened per second, and the rest goes round; a busy second costs no more than budget plus burst. */
+START_TEST(budget_above)
+{
+    static const uint32_t budgets[] = {1, 2, 3, 10, 100, 1000};
+    for (size_t i = 0; i < sizeof(budgets) / sizeof(*budgets); i++) {
+        open_pool(&(struct pool_limits){.expire_ns = EXPIRE, .fresh_per_s = budgets[i]});
+        unsigned opens = ask(20000, SECOND / 4000); /* 5 s at 4,000/s */
+        ck_assert_msg(opens >= 5 * budgets[i] && opens <= 6 * budgets[i] + 3, "budget %u: %u opened", budgets[i], opens);
+        ck_assert_uint_le(counts().idle, budgets[i] < 2 ? 2 : budgets[i]);
+        close_asked();
+    }
+}
+END_TEST
+
+/* After a pause the budget is whole again, not more. */
+START_TEST(budget_after_a_pause)
+{
+    open_pool(&(struct pool_limits){.expire_ns = EXPIRE, .fresh_per_s = 100});
+    (void)ask(200, 0);
+    now += 3600 * SECOND;
+    unsigned opens = ask(300, 0);
+    ck_assert_uint_ge(opens, 100);
+    ck_assert_uint_le(opens, 102);
+    close_asked();
+}
+END_TEST
+
+/* Threads ----------------------------------------------------------------------------------------------------------------- */
+
+struct worker {
+    pthread_t thread;
+    unsigned seed;
+};
+
+static atomic_uint owners[64];
+
+/** @return NULL, or what went wrong */
+static void *use(void *arg)
+{
+    static char two_owners[] = "a node had two owners", seized[] = "a node that was out could be seized";
+    struct worker *worker = arg;
+    for (unsigned i = 0; i < 20000; i++) {
+        struct pool_node *node = NULL, *chain = NULL;
+        if (pool_take(&pool, now, false, &node, &chain) != POOL_HIT) {
+            pool_open_failed(&pool);
+            continue;
+        }
+        atomic_uint *owner = &owners[node - nodes];
+        if (atomic_fetch_add(owner, 1) != 0) {
+            return two_owners;
+        }
+        atomic_fetch_sub(owner, 1);
+        if (rand_r(&worker->seed) % 8 == 0 && pool_seize(&pool, node)) {
+            return seized;
+        }
+        (void)pool_give(&pool, node, now);
+    }
+    return NULL;
+}
+
+START_TEST(one_owner)
+{
+    struct worker workers[4];
+    open_plain();
+    fill(6);
+    for (unsigned i = 0; i < 4; i++) {
+        workers[i].seed = i;
+        ck_assert_int_eq(pthread_create(&workers[i].thread, NULL, use, &workers[i]), 0);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        void *fault;
+        pthread_join(workers[i].thread, &fault);
+        ck_assert_msg(fault == NULL, "%s", (const char *)fault);
+    }
+    ck_assert_uint_eq(counts().idle, 6);
+    ck_assert_uint_eq(counts().open, 6);
+    close_pool();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("pool");
+    TCase *tcase = tcase_create("pool");
+    tcase_add_test(tcase, fifo_case_65);
+    tcase_add_test(tcase, expire_case_66);
+    tcase_add_test(tcase, expire_0_case_29);
+    tcase_add_test(tcase, max_age_case_66);
+    tcase_add_test(tcase, max_idle_case_67);
+    tcase_add_test(tcase, max_uses);
+    tcase_add_test(tcase, sweep_case_68_69);
+    tcase_add_test(tcase, stop_case_70);
+    tcase_add_test(tcase, fresh);
+    tcase_add_test(tcase, take_instead);
+    tcase_add_test(tcase, seize_and_lost);
+    tcase_add_test(tcase, budget_below);
+    tcase_add_test(tcase, budget_above);
+    tcase_add_test(tcase, budget_after_a_pause);
+    tcase_add_test(tcase, one_owner);
+    suite_add_tcase(suite, tcase);
+    return suite_run(suite);
+}
