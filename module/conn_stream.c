@@ -24,7 +24,7 @@ _Static_assert(STREAM_HUNG_UP == (int)(EPOLLRDHUP | EPOLLHUP | EPOLLERR), "as ep
 
 /* --- octets ------------------------------------------------------------------------------------------------------- */
 
-ssize_t stream_recv(struct conn *conn, uint8_t *buf, size_t len)
+ssize_t conn_stream_recv(struct conn *conn, uint8_t *buf, size_t len)
 {
     if (conn->drained) {
         return -EAGAIN;
@@ -42,7 +42,7 @@ ssize_t stream_recv(struct conn *conn, uint8_t *buf, size_t len)
     return n;
 }
 
-ssize_t stream_transmit(struct conn *conn, const uint8_t *buf, size_t len)
+ssize_t conn_stream_transmit(struct conn *conn, const uint8_t *buf, size_t len)
 {
     ssize_t n;
     do {
@@ -51,7 +51,7 @@ ssize_t stream_transmit(struct conn *conn, const uint8_t *buf, size_t len)
     return n < 0 ? -errno : n;
 }
 
-int stream_push(struct conn *conn, const struct stream_io *io)
+int conn_stream_push(struct conn *conn, const struct stream_io *io)
 {
     while (conn->out_len > 0) {
         ssize_t n = io->write(conn, conn->out, conn->out_len);
@@ -78,7 +78,7 @@ static int keep_rest(struct conn *conn, const uint8_t *rest, uint32_t len)
     return 0;
 }
 
-int stream_put(struct conn *conn, const struct stream_io *io, const uint8_t *data, uint32_t len)
+int conn_stream_put(struct conn *conn, const struct stream_io *io, const uint8_t *data, uint32_t len)
 {
     uint32_t at = 0;
     while (conn->out_len == 0 && at < len) {
@@ -94,10 +94,10 @@ int stream_put(struct conn *conn, const struct stream_io *io, const uint8_t *dat
     return at < len ? keep_rest(conn, data + at, len - at) : 0;
 }
 
-int stream_send(struct conn *conn, const struct stream_io *io, const uint8_t *frame, uint32_t len)
+int conn_stream_send(struct conn *conn, const struct stream_io *io, const uint8_t *frame, uint32_t len)
 {
     pthread_mutex_lock(&conn->io);
-    int err = stream_put(conn, io, frame, len);
+    int err = conn_stream_put(conn, io, frame, len);
     pthread_mutex_unlock(&conn->io);
     return err;
 }
@@ -120,7 +120,7 @@ static int shake_hands(struct conn *conn, const struct stream_io *io)
 }
 
 /* Only the loop's thread changes the state, so it may read it without the lock. */
-int stream_progress(struct conn *conn, const struct stream_io *io, uint32_t events)
+int conn_stream_progress(struct conn *conn, const struct stream_io *io, uint32_t events)
 {
     if (conn->state == CONN_READY) {
         return 1;
@@ -250,12 +250,24 @@ static bool out_of_step(struct conn *conn)
     return rest;
 }
 
+/* Before the next read: it may need the room in which the answers lie. */
+static void finish_answered(struct reading *r, struct loop *loop)
+{
+    while (r->answered != NULL) {
+        struct exchange *x = r->answered;
+        r->answered = x->ended_next;
+        exchange_finish(x, loop);
+    }
+}
+
 static void read_all(struct conn *conn, const struct stream_io *io)
 {
-    struct loop *loop = conn->loop;
     struct reading r = {0};
-    while (read_once(conn, io, &r)) {
-    }
+    bool more;
+    do {
+        more = read_once(conn, io, &r);
+        finish_answered(&r, conn->loop);
+    } while (more);
     if (r.ended) {
         conn_fail(conn, r.err, PHASE_READ);
     } else if (r.answers > 0 && out_of_step(conn)) {
@@ -265,24 +277,19 @@ static void read_all(struct conn *conn, const struct stream_io *io)
             conn_release(conn, true);
         }
     }
-    while (r.answered != NULL) {
-        struct exchange *x = r.answered;
-        r.answered = x->ended_next;
-        exchange_finish(x, loop);
-    }
 }
 
-void stream_event(struct conn *conn, const struct stream_io *io, uint32_t events)
+void conn_stream_event(struct conn *conn, const struct stream_io *io, uint32_t events)
 {
     pthread_mutex_lock(&conn->io);
     conn->drained = false;
     conn->hung_up = (events & STREAM_HUNG_UP) != 0;
     pthread_mutex_unlock(&conn->io);
-    if (stream_progress(conn, io, events) <= 0) {
+    if (conn_stream_progress(conn, io, events) <= 0) {
         return;
     }
     pthread_mutex_lock(&conn->io);
-    int err = conn->out_len > 0 ? stream_push(conn, io) : 0;
+    int err = conn->out_len > 0 ? conn_stream_push(conn, io) : 0;
     pthread_mutex_unlock(&conn->io);
     if (err != 0) {
         conn_fail(conn, err, PHASE_WRITE);
@@ -293,16 +300,16 @@ void stream_event(struct conn *conn, const struct stream_io *io, uint32_t events
 
 /* --- plain TCP ---------------------------------------------------------------------------------------------------- */
 
-static const struct stream_io plain = {.read = stream_recv, .write = stream_transmit};
+static const struct stream_io plain = {.read = conn_stream_recv, .write = conn_stream_transmit};
 
 static int tcp_send(struct conn *conn, uint8_t *frame, uint32_t len, struct exchange *x, uint32_t seq)
 {
-    return stream_send(conn, &plain, frame, len);
+    return conn_stream_send(conn, &plain, frame, len);
 }
 
 static void tcp_event(struct conn *conn, uint32_t events)
 {
-    stream_event(conn, &plain, events);
+    conn_stream_event(conn, &plain, events);
 }
 
 const struct conn_ops conn_tcp_ops = {

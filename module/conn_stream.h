@@ -1,6 +1,6 @@
 /* Streams of framed DNS messages, shared by TCP and TLS: two octets of length before every message (RFC 1035 4.2.2, RFC 7858 3.3).
  *
- * Threads: stream_send any; stream_event the loop's. Standards: RFC 7766.
+ * Threads: conn_stream_send any; conn_stream_event the loop's. Standards: RFC 7766.
  */
 #pragma once
 
@@ -17,23 +17,23 @@ struct stream_io {
 };
 
 /** Writes octets, or keeps them for when the kernel takes more. conn->io held. @return 0 or an errno */
-int stream_put(struct conn *conn, const struct stream_io *io, const uint8_t *data, uint32_t len);
+int conn_stream_put(struct conn *conn, const struct stream_io *io, const uint8_t *data, uint32_t len);
 
 /** Writes what was kept. conn->io held. @return 0 or an errno */
-int stream_push(struct conn *conn, const struct stream_io *io);
+int conn_stream_push(struct conn *conn, const struct stream_io *io);
 
 /** Sends a framed message: conn_ops.send of TCP and TLS. */
-int stream_send(struct conn *conn, const struct stream_io *io, const uint8_t *frame, uint32_t len);
+int conn_stream_send(struct conn *conn, const struct stream_io *io, const uint8_t *frame, uint32_t len);
 
 /** The epoll events of a framed stream. */
-void stream_event(struct conn *conn, const struct stream_io *io, uint32_t events);
+void conn_stream_event(struct conn *conn, const struct stream_io *io, uint32_t events);
 
 /** What connecting and handshake have come to after an event. @return 1 ready, 0 not yet, -1 failed (conn_fail has been called) */
-int stream_progress(struct conn *conn, const struct stream_io *io, uint32_t events);
+int conn_stream_progress(struct conn *conn, const struct stream_io *io, uint32_t events);
 
 /** Plain reads and writes of the socket, keeping conn->drained. */
-ssize_t stream_recv(struct conn *conn, uint8_t *buf, size_t len);
-ssize_t stream_transmit(struct conn *conn, const uint8_t *buf, size_t len);
+ssize_t conn_stream_recv(struct conn *conn, uint8_t *buf, size_t len);
+ssize_t conn_stream_transmit(struct conn *conn, const uint8_t *buf, size_t len);
 
 enum {
     STREAM_EVENTS = (int)(0x001 | 0x004 | 0x2000 | (1U << 31)), /* EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET */

@@ -246,7 +246,7 @@ static int32_t proxies_pool_stats(struct fwd_proxy *proxy, uint32_t proto, struc
         .hits = c.hits,
         .misses = c.misses,
         .expired = c.expired,
-        .aged = c.aged,
+        .aged = c.aged + c.used_up,
         .overflow = c.overflow,
         .died = c.died,
     };

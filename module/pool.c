@@ -112,7 +112,8 @@ static bool budget_spend_locked(struct pool *pool, uint64_t now_ns)
 /* While more than half of the budget is there, the next takes will open their own: keeping this node would only hold a descriptor. */
 static bool budget_plenty_locked(const struct pool *pool, uint64_t now_ns)
 {
-    return pool->budget_ns < now_ns + SECOND_NS / 2;
+    uint64_t token_ns = SECOND_NS / pool->limits.fresh_per_s;
+    return pool->budget_ns + token_ns <= now_ns + SECOND_NS / 2;
 }
 
 static bool wants_fresh_locked(struct pool *pool, uint64_t now_ns)
@@ -400,12 +401,13 @@ static enum pool_gave give_locked(struct pool *pool, struct pool_node *node, boo
         return GAVE_KEPT;
     }
     unlink_locked(pool, node);
-    if (!keep_locked(pool, node, success, now_ns)) {
+    bool keep = keep_locked(pool, node, success, now_ns);
+    pool->last_given = keep ? node : NULL;
+    if (!keep) {
         count_out_locked(pool, node);
         return GAVE_CLOSE;
     }
     push_locked(pool, node, PLACE_IDLE);
-    pool->last_given = node;
     return GAVE_KEPT;
 }
 

@@ -44,12 +44,16 @@ static void *run(void *arg)
     uint64_t now = now_ns();
     while (!atomic_load_explicit(&shared->stop, memory_order_relaxed)) {
         struct pool_node *node = NULL, *expired = NULL;
+        struct pool_waiter *waiter;
         if (pool_take(&shared->pool, now, false, &node, &expired) == POOL_OPEN) {
             node = thread->spare;
-            pool_adopt(node, now);
+            node->limit = 1;
+            pool_adopt(&shared->pool, node, true, now, 0);
+        } else {
+            pool_unpin(node);
         }
         if (shared->keep) {
-            (void)pool_give(&shared->pool, node, now);
+            (void)pool_give(&shared->pool, node, true, now, &waiter);
         } else {
             pool_lost(&shared->pool, node);
         }
@@ -71,10 +75,12 @@ static void measure(struct shared *shared, unsigned threads, unsigned idle, uint
     for (unsigned i = 0; i < idle; i++) {
         struct pool_node *node = NULL, *expired = NULL;
         (void)pool_take(&shared->pool, start, true, &node, &expired);
-        pool_adopt(&shared->nodes[i], start);
+        shared->nodes[i].limit = 1;
+        pool_adopt(&shared->pool, &shared->nodes[i], true, start, 0);
     }
     for (unsigned i = 0; i < idle; i++) {
-        (void)pool_give(&shared->pool, &shared->nodes[i], start);
+        struct pool_waiter *waiter;
+        (void)pool_give(&shared->pool, &shared->nodes[i], true, start, &waiter);
     }
     for (unsigned i = 0; i < threads; i++) {
         workers[i] = (struct thread){.shared = shared, .spare = &shared->nodes[NODES_MAX + i]};

@@ -225,7 +225,8 @@ START_TEST(greatest_messages)
     for (unsigned i = 0; i < 50; i++) {
         char name[32];
         snprintf(name, sizeof(name), "great%u.test", i);
-        ck_assert(outcome_good(host_outcome(host, first + i), name));
+        const struct outcome *outcome = host_outcome(host, first + i);
+        ck_assert_msg(outcome_good(outcome, name), "%s: kind %u, %s", name, outcome->kind, outcome->detail);
     }
     host_close(host);
 }

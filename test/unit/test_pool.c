@@ -36,7 +36,8 @@ static unsigned close_chain(struct pool_node *chain)
     unsigned count = 0;
     while (chain != NULL) {
         struct pool_node *next = chain->next;
-        ck_assert(!chain->idle);
+        ck_assert_int_eq(chain->place, PLACE_OUT);
+        pool_unpin(chain);
         pool_lost(&pool, chain);
         chain = next;
         count++;
@@ -54,6 +55,13 @@ static void close_pool(void)
     pool_fini(&pool);
 }
 
+/** What was opened becomes a node for one exchange at a time. */
+static void adopt(struct pool_node *node)
+{
+    node->limit = 1;
+    pool_adopt(&pool, node, true, now, 0);
+}
+
 /** Takes a node, opening one where the pool says so. */
 static struct pool_node *take(void)
 {
@@ -64,14 +72,17 @@ static struct pool_node *take(void)
     if (what == POOL_OPEN) {
         ck_assert_uint_lt(opened, 64);
         node = &nodes[opened++];
-        pool_adopt(node, now);
+        adopt(node);
     }
     return node;
 }
 
 static bool give(struct pool_node *node)
 {
-    return pool_give(&pool, node, now);
+    struct pool_waiter *waiter = NULL;
+    enum pool_gave gave = pool_give(&pool, node, true, now, &waiter);
+    ck_assert_int_ne(gave, GAVE_WAITER);
+    return gave == GAVE_KEPT;
 }
 
 static struct pool_counts counts(void)
@@ -182,7 +193,7 @@ START_TEST(max_uses)
     ck_assert(give(node));
     ck_assert_ptr_eq(take(), node);
     ck_assert(!give(node));
-    ck_assert_uint_eq(counts().aged, 1);
+    ck_assert_uint_eq(counts().used_up, 1);
     close_pool();
 }
 END_TEST
@@ -263,6 +274,7 @@ START_TEST(take_instead)
     ck_assert_ptr_eq(pool_take_instead(&pool), &nodes[1]);
     ck_assert_int_eq(pool_take(&pool, now, false, &node, &chain), POOL_OPEN);
     ck_assert_ptr_null(pool_take_instead(&pool));
+    ck_assert_ptr_null(pool_open_failed(&pool));
     ck_assert_uint_eq(counts().open, 4);
     ck_assert_uint_eq(counts().hits, 2);
     for (unsigned i = 0; i < 4; i++) {
@@ -272,20 +284,17 @@ START_TEST(take_instead)
 }
 END_TEST
 
-/* seize takes a particular idle node; lost is booked once however often it is said. */
-START_TEST(seize_and_lost)
+/* A node that is lost leaves the FIFO wherever it is; it is booked once however often it is said. */
+START_TEST(lost)
 {
     open_plain();
     fill(3);
-    ck_assert(pool_seize(&pool, &nodes[1]));
-    ck_assert(!pool_seize(&pool, &nodes[1]));
     pool_lost(&pool, &nodes[1]);
     pool_lost(&pool, &nodes[1]);
     ck_assert_uint_eq(counts().died, 1);
     ck_assert_uint_eq(counts().open, 2);
     ck_assert_ptr_eq(take(), &nodes[0]);
     ck_assert_ptr_eq(take(), &nodes[2]);
-    ck_assert(!pool_seize(&pool, &nodes[0]));
     pool_lost(&pool, &nodes[0]);
     pool_lost(&pool, &nodes[2]);
     close_pool();
@@ -303,7 +312,7 @@ static unsigned ask(unsigned count, uint64_t step_ns)
         struct pool_node *node = NULL, *chain = NULL;
         if (pool_take(&pool, now, false, &node, &chain) == POOL_OPEN) {
             node = calloc(1, sizeof(*node));
-            pool_adopt(node, now);
+            adopt(node);
             opens++;
         }
         while (chain != NULL) {
@@ -375,7 +384,6 @@ END_TEST
 
 struct worker {
     pthread_t thread;
-    unsigned seed;
 };
 
 static atomic_uint owners[64];
@@ -383,8 +391,8 @@ static atomic_uint owners[64];
 /** @return NULL, or what went wrong */
 static void *use(void *arg)
 {
-    static char two_owners[] = "a node had two owners", seized[] = "a node that was out could be seized";
-    struct worker *worker = arg;
+    static char two_owners[] = "a node had two owners";
+    (void)arg;
     for (unsigned i = 0; i < 20000; i++) {
         struct pool_node *node = NULL, *chain = NULL;
         if (pool_take(&pool, now, false, &node, &chain) != POOL_HIT) {
@@ -396,10 +404,9 @@ static void *use(void *arg)
             return two_owners;
         }
         atomic_fetch_sub(owner, 1);
-        if (rand_r(&worker->seed) % 8 == 0 && pool_seize(&pool, node)) {
-            return seized;
-        }
-        (void)pool_give(&pool, node, now);
+        struct pool_waiter *waiter = NULL;
+        pool_unpin(node);
+        (void)pool_give(&pool, node, true, now, &waiter);
     }
     return NULL;
 }
@@ -410,7 +417,6 @@ START_TEST(one_owner)
     open_plain();
     fill(6);
     for (unsigned i = 0; i < 4; i++) {
-        workers[i].seed = i;
         ck_assert_int_eq(pthread_create(&workers[i].thread, NULL, use, &workers[i]), 0);
     }
     for (unsigned i = 0; i < 4; i++) {
@@ -438,7 +444,7 @@ int main(void)
     tcase_add_test(tcase, stop_case_70);
     tcase_add_test(tcase, fresh);
     tcase_add_test(tcase, take_instead);
-    tcase_add_test(tcase, seize_and_lost);
+    tcase_add_test(tcase, lost);
     tcase_add_test(tcase, budget_below);
     tcase_add_test(tcase, budget_above);
     tcase_add_test(tcase, budget_after_a_pause);
