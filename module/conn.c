@@ -201,7 +201,7 @@ enum conn_armed conn_arm(struct conn *conn, struct exchange *x, bool reused, uin
     atomic_store(&x->home, loop);
     if ((atomic_load(x->word) & 1) != 0) {
         result = ARMED_CANCELED;
-    } else if (conn_find_locked(conn, x->key) != NULL) {
+    } else if (!conn->ops->own_keys && conn_find_locked(conn, x->key) != NULL) {
         result = ARMED_ID_TAKEN;
     } else if (!conn->dead) {
         bool ready = conn->state == CONN_READY;
@@ -400,7 +400,7 @@ static struct exchange *fail_all(struct conn *conn, int sys_errno, enum phase ph
         exchange_fail_locked(x, exchange_error_of(sys_errno), sys_errno, x->sent ? phase : PHASE_DIAL, now);
         /* on a shared conn the death of the conn says nothing about any one exchange: each is tried again */
         x->outcome.stale = x->sent && silent && (x->reused || several);
-        x->outcome.shared = conn->node.limit > 1;
+        x->outcome.shared = conn->node.shareable;
         x->ended_next = failed;
         failed = x;
     }
@@ -426,11 +426,10 @@ void conn_fail(struct conn *conn, int sys_errno, enum phase phase)
     }
 }
 
-void conn_fail_one(struct conn *conn, uint32_t key, int error)
+void conn_fail_one(struct conn *conn, uint32_t key, int error, const char *why)
 {
     struct loop *loop = conn->loop;
     uint64_t now = services_mono(loop->services);
-    conn->heard_ns = now;
     pthread_mutex_lock(&loop->lock);
     struct exchange *x = conn_find_locked(conn, key);
     if (x != NULL) {
@@ -438,7 +437,45 @@ void conn_fail_one(struct conn *conn, uint32_t key, int error)
     }
     pthread_mutex_unlock(&loop->lock);
     if (x != NULL) {
+        x->outcome.why = why;
         exchange_finish(x, loop);
+    }
+}
+
+static void refuse_locked(struct exchange *x, uint64_t now_ns)
+{
+    exchange_fail_locked(x, FWD_ERR_CLOSED, 0, PHASE_READ, now_ns);
+    x->outcome.stale = true;
+    x->outcome.shared = true;
+}
+
+void conn_refuse_key(struct conn *conn, uint32_t key)
+{
+    struct loop *loop = conn->loop;
+    uint64_t now = services_mono(loop->services);
+    pthread_mutex_lock(&loop->lock);
+    struct exchange *x = conn_find_locked(conn, key);
+    if (x != NULL) {
+        refuse_locked(x, now);
+    }
+    pthread_mutex_unlock(&loop->lock);
+    if (x != NULL) {
+        exchange_finish(x, loop);
+    }
+}
+
+void conn_refuse(struct conn *conn, struct exchange *x, uint32_t seq)
+{
+    struct loop *loop = conn->loop;
+    uint64_t now = services_mono(loop->services);
+    pthread_mutex_lock(&loop->lock);
+    bool mine = armed_locked(conn, x, seq) != NULL;
+    if (mine) {
+        refuse_locked(x, now);
+    }
+    pthread_mutex_unlock(&loop->lock);
+    if (mine) {
+        loop_end(loop, x);
     }
 }
 

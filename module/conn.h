@@ -23,6 +23,7 @@ enum conn_state { CONN_CONNECTING, CONN_HANDSHAKE, CONN_READY };
 
 struct conn_ops {
     uint32_t proto;
+    bool own_keys; /* send gives each exchange its key; the DNS ID is 0 */
     int socket_type;
     uint32_t epoll_events;
     /** Makes what the kind needs beyond a socket. May be NULL. @return 0 or an errno */
@@ -161,8 +162,14 @@ void conn_begin_handshake(struct conn *conn);
  *  @param sys_errno 0 means the peer closed it, EBADMSG that what it sent is no answer */
 void conn_fail(struct conn *conn, int sys_errno, enum phase phase);
 
-/** As conn_fail, for one exchange of a shared conn: its own error, the conn lives on. Loop's thread, no lock held. */
-void conn_fail_one(struct conn *conn, uint32_t key, int error);
+/** As conn_fail, for one exchange of a shared conn, which lives on. Loop's thread, no lock held. @param why kept by the conn */
+void conn_fail_one(struct conn *conn, uint32_t key, int error, const char *why);
+
+/** The peer did not work on an exchange: it ends as stale, to be repeated elsewhere at no charge; the conn lives on. Loop's thread. */
+void conn_refuse_key(struct conn *conn, uint32_t key);
+
+/** The same for an exchange that could not be sent. Any thread. */
+void conn_refuse(struct conn *conn, struct exchange *x, uint32_t seq);
 
 /** Local address of the socket. */
 void conn_local_addr(const struct conn *conn, struct fwd_addr *ret);

@@ -231,3 +231,41 @@ void engine_leave_transport(struct engine *engine, struct transport *transport)
         transport_stop(transport);
     }
 }
+
+struct tls *engine_use_tls(struct engine *engine, const struct tls_settings *settings, char *why)
+{
+    pthread_mutex_lock(&engine->mutex);
+    struct tls *tls = engine->identities;
+    while (tls != NULL && !tls_same(tls, settings)) {
+        tls = tls->next;
+    }
+    if (tls == NULL) {
+        tls = tls_create(settings, why);
+        if (tls != NULL) {
+            tls->next = engine->identities;
+            engine->identities = tls;
+        }
+    }
+    if (tls != NULL) {
+        tls->users++;
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    return tls;
+}
+
+void engine_leave_tls(struct engine *engine, struct tls *tls)
+{
+    pthread_mutex_lock(&engine->mutex);
+    bool last = --tls->users == 0;
+    if (last) {
+        struct tls **at = &engine->identities;
+        while (*at != tls) {
+            at = &(*at)->next;
+        }
+        *at = tls->next;
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    if (last) {
+        tls_destroy(tls);
+    }
+}

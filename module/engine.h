@@ -11,6 +11,7 @@
 #include "loop.h"
 #include "query.h"
 #include "services.h"
+#include "tls.h"
 #include "transport.h"
 
 #include <pthread.h>
@@ -35,6 +36,7 @@ struct engine {
     pthread_cond_t drained;
     atomic_uint drainers; /* who waits for drained */
     struct transport *transports[ENGINE_BUCKETS];
+    struct tls *identities;
 };
 
 /** An engine for these settings, made on first use. @return FWD_OK, FWD_ERR_NOMEM, FWD_ERR_SYSTEM */
@@ -62,6 +64,10 @@ void engine_wake_all(struct engine *engine);
 
 /** The transport with this key, made on first use, with one more user. NULL when out of memory. */
 struct transport *engine_use_transport(struct engine *engine, const struct transport_key *key, const char *to);
+
+/** The TLS identity with these settings, made on first use, with one more user. @param why TLS_WHY octets. @return NULL with *why */
+struct tls *engine_use_tls(struct engine *engine, const struct tls_settings *settings, char *why);
+void engine_leave_tls(struct engine *engine, struct tls *tls);
 
 /** One user less; the last one stops it. */
 void engine_leave_transport(struct engine *engine, struct transport *transport);

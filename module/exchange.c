@@ -103,7 +103,7 @@ static void exchange_left(struct exchange *x, struct conn *conn)
     if (timed_out && x->outcome.phase != PHASE_READ) {
         transport_observe_dial(conn->transport, services_mono(conn->loop->services) - conn->dialled_ns);
     }
-    if (conn->node.limit > 1 && !(timed_out && (x->outcome.phase != PHASE_READ || conn->heard_ns < x->started_ns))) {
+    if (conn->node.shareable && !(timed_out && (x->outcome.phase != PHASE_READ || conn->heard_ns < x->started_ns))) {
         if (conn->ops->forget != NULL) {
             conn->ops->forget(conn, x->key);
         }
@@ -124,7 +124,9 @@ void exchange_finish(struct exchange *x, struct loop *loop)
     if (x->want_local) {
         conn_local_addr(conn, &x->outcome.local);
     }
-    x->outcome.why = conn->why;
+    if (x->outcome.why == NULL) {
+        x->outcome.why = conn->why;
+    }
     exchange_left(x, conn);
     x->end(x, &x->outcome, loop);
     conn_unpin(conn);
@@ -166,6 +168,8 @@ int exchange_error_of(int sys_errno)
         return FWD_ERR_TLS_HANDSHAKE;
     case EKEYREJECTED:
         return FWD_ERR_TLS_VERIFY;
+    case EPROTONOSUPPORT:
+        return FWD_ERR_HTTP;
     default:
         return FWD_ERR_SEND;
     }

@@ -245,6 +245,7 @@ void pool_adopt(struct pool *pool, struct pool_node *node, bool ready, uint64_t 
     uint64_t shorter = limits->max_age_ns / 100 * limits->age_jitter / 65536 * random;
     pthread_mutex_lock(&pool->mutex);
     node->counted = true;
+    node->shareable = node->limit > 1;
     node->dialling = !ready;
     node->used = 1;
     node->used_ns = now_ns;
@@ -395,7 +396,7 @@ static enum pool_gave give_locked(struct pool *pool, struct pool_node *node, boo
         return GAVE_WAITER;
     }
     if (node->used > 0) {
-        if (node->place == PLACE_OUT && !node->retired) {
+        if (node->place == PLACE_OUT && !node->retired && node->used < node->limit) {
             push_locked(pool, node, PLACE_SHARED);
         }
         return GAVE_KEPT;
@@ -418,6 +419,33 @@ enum pool_gave pool_give(struct pool *pool, struct pool_node *node, bool success
     enum pool_gave gave = give_locked(pool, node, success, now_ns, ret_waiter);
     pthread_mutex_unlock(&pool->mutex);
     return gave;
+}
+
+void pool_retire(struct pool *pool, struct pool_node *node)
+{
+    pthread_mutex_lock(&pool->mutex);
+    if (!node->retired) {
+        node->retired = true;
+        if (node->place == PLACE_SHARED) {
+            unlink_locked(pool, node);
+        } else if (node->place == PLACE_IDLE) {
+            node->until_ns = 0; /* the next take or sweep finds it too old */
+        }
+    }
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+void pool_set_limit(struct pool *pool, struct pool_node *node, uint32_t limit)
+{
+    pthread_mutex_lock(&pool->mutex);
+    if (node->limit != limit && !node->retired && node->used > 0) {
+        unlink_locked(pool, node);
+        node->limit = limit;
+        if (node->used < limit) {
+            push_locked(pool, node, PLACE_SHARED);
+        }
+    }
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 struct pool_waiter *pool_lost(struct pool *pool, struct pool_node *node)

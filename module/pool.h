@@ -29,8 +29,8 @@ struct pool_node {
     bool retired;     /* takes no more; closed when the last place is given back */
     uint64_t used_ns;
     uint64_t until_ns; /* when it is too old; UINT64_MAX never */
-    /* set before pool_adopt */
-    uint32_t limit; /* places, at least 1 */
+    uint32_t limit;    /* places, at least 1; set before pool_adopt */
+    bool shareable;    /* limit was above 1 when it was adopted; never changes */
 };
 
 struct pool_limits {
@@ -132,6 +132,12 @@ enum pool_gave {
  *  @param success the exchange was fully successful; else an idle node is closed (case 79), and a shared one goes on */
 enum pool_gave pool_give(struct pool *pool, struct pool_node *node, bool success, uint64_t now_ns,
                          struct pool_waiter **ret_waiter);
+
+/** The node takes no more; it is closed when its last place is given back. */
+void pool_retire(struct pool *pool, struct pool_node *node);
+
+/** Changes how many places a node has. */
+void pool_set_limit(struct pool *pool, struct pool_node *node, uint32_t limit);
 
 /** A node is being closed, wherever it is. Idempotent. @return as pool_open_failed */
 struct pool_waiter *pool_lost(struct pool *pool, struct pool_node *node);

@@ -128,6 +128,11 @@ void series_stale(struct series *series)
     add(&shard_of(series)->stale, 1);
 }
 
+void series_handshake(struct series *series, bool resumed)
+{
+    add(&shard_of(series)->handshakes[resumed], 1);
+}
+
 void series_health_failure(struct series *series)
 {
     add(&shard_of(series)->health_failures, 1);

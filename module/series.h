@@ -31,6 +31,7 @@ struct series_shard {
     _Atomic uint64_t drops[ANSWER_KINDS];
     _Atomic uint64_t errors[SERIES_ERRORS]; /* by negated FWD_ERR_* */
     _Atomic uint64_t stale;
+    _Atomic uint64_t handshakes[2]; /* full, resumed */
     _Atomic uint64_t health_failures;
     _Atomic(struct histogram *) duration[SERIES_RCODES]; /* made on first use */
     _Atomic(struct histogram *) waited;                  /* likewise */
@@ -68,6 +69,9 @@ void series_health_failure(struct series *series);
 
 /** A successful attempt (case 80). */
 void series_duration(struct series *series, uint32_t rcode, uint64_t took_ns);
+
+/** A TLS handshake was completed. */
+void series_handshake(struct series *series, bool resumed);
 
 /** An exchange has waited so long for a connection. */
 void series_waited(struct series *series, uint64_t took_ns);

@@ -12,9 +12,12 @@
 #include "engine.h"
 #include "loop.h"
 #include "random.h"
+#include "tls.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SECOND_NS UINT64_C(1000000000)
 
@@ -68,6 +71,22 @@ static struct pool_limits limits_of(const struct transport_key *key, bool udp)
     return limits;
 }
 
+/* Host and port of DoH requests: the server name if there is one, the port unless it is 443. */
+static char *authority_of(const struct transport_key *key, const char *to)
+{
+    char text[320];
+    bool named = key->tls != NULL && key->tls->name[0] != '\0';
+    const char *port = strrchr(to, ':');
+    int host_len = named ? (int)strlen(key->tls->name) : port != NULL ? (int)(port - to) : (int)strlen(to);
+    const char *host = named ? key->tls->name : to;
+    if (key->addr.port == 443) {
+        (void)snprintf(text, sizeof(text), "%.*s", host_len, host);
+    } else {
+        (void)snprintf(text, sizeof(text), "%.*s:%u", host_len, host, (unsigned)key->addr.port);
+    }
+    return strdup(text);
+}
+
 struct transport *transport_create(struct engine *engine, const struct transport_key *key, const char *to)
 {
     struct transport *t = calloc(1, sizeof(*t));
@@ -81,6 +100,11 @@ struct transport *transport_create(struct engine *engine, const struct transport
     }
     t->key = *key;
     t->engine = engine;
+    t->authority = authority_of(key, to);
+    if (t->authority == NULL) {
+        free(t);
+        return NULL;
+    }
     atomic_store(&t->refs, 2); /* the creator and the janitor */
     struct pool_limits limits = limits_of(key, true);
     pool_init(&t->udp, &limits);
@@ -108,6 +132,7 @@ void transport_unref(struct transport *transport)
     }
     pool_fini(&transport->udp);
     pool_fini(&transport->stream);
+    free(transport->authority);
     free(transport);
 }
 
@@ -390,7 +415,7 @@ static void discard(struct conn *conn)
 /* Gives up a place before anything was sent on it. */
 static void leave_place(struct conn *conn)
 {
-    if (conn->node.limit == 1) {
+    if (!conn->node.shareable) {
         discard(conn);
         return;
     }
@@ -410,7 +435,8 @@ static int arm(struct conn *conn, struct exchange *x, struct frame *frame, bool 
                uint32_t *ret_seq)
 {
     do {
-        int r = random_u16(conn->loop->services, &x->id);
+        x->id = 0; /* of DoH (RFC 8484 4.1) */
+        int r = conn->ops->own_keys ? 0 : random_u16(conn->loop->services, &x->id);
         if (r < 0) {
             return r;
         }

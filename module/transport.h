@@ -38,9 +38,7 @@ struct transport_key {
     uint32_t max_uses;
     uint32_t age_jitter;
     bool doh_get;
-    bool padding;        /**< RFC 8467 on TLS and HTTPS */
-    bool edns_keepalive; /**< RFC 7828 on TCP and TLS */
-    uint8_t reserved[5];
+    uint8_t reserved[7];
 };
 
 struct transport {
@@ -51,6 +49,7 @@ struct transport {
     struct health *healths;           /* likewise */
     atomic_uint refs;
     struct series *series;
+    char *authority; /* of DoH requests */
     struct pool udp, stream;
     atomic_uint next_loop;
     _Atomic uint64_t dial_avg_ns;

@@ -277,3 +277,26 @@ uint32_t wire_rcode(const uint8_t *msg, uint32_t len)
     }
     return rcode;
 }
+
+static void age_ttl(uint8_t *ttl, uint32_t seconds)
+{
+    uint32_t value = (uint32_t)wire_u16(ttl) << 16 | wire_u16(ttl + 2);
+    value = value > seconds ? value - seconds : 0;
+    wire_put_u16(ttl, (uint16_t)(value >> 16));
+    wire_put_u16(ttl + 2, (uint16_t)value);
+}
+
+void wire_age(uint8_t *msg, uint32_t len, uint32_t seconds)
+{
+    uint32_t count = (uint32_t)wire_u16(msg + 6) + wire_u16(msg + 8) + wire_u16(msg + 10);
+    uint32_t at = skip_name(msg, len, WIRE_HEADER);
+    at = at != 0 ? at + 4 : 0;
+    for (; count > 0 && at != 0; count--) {
+        uint32_t fixed = skip_name(msg, len, at);
+        uint16_t type;
+        at = skip_rr(msg, len, at, &type);
+        if (at != 0 && type != TYPE_OPT) {
+            age_ttl(msg + fixed + 4, seconds);
+        }
+    }
+}

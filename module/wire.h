@@ -67,6 +67,9 @@ enum wire_answer wire_answer_check(uint8_t *msg, uint32_t *len, const uint8_t *q
 /** RCODE of the header, extended by the OPT record if there is one (RFC 6891 6.1.3). msg has passed wire_answer_check. */
 uint32_t wire_rcode(const uint8_t *msg, uint32_t len);
 
+/** Takes seconds off the TTL of every record but OPT, not below 0 (RFC 8484 5.1). msg has passed wire_answer_check. */
+void wire_age(uint8_t *msg, uint32_t len, uint32_t seconds);
+
 /** True when the answer section is empty (case 56). */
 static inline bool wire_answer_empty(const uint8_t *msg)
 {
