@@ -98,9 +98,8 @@ static bool directives_check(const json_t *blocks, struct failure *failure)
             return failure_set(
                 failure, "%s:%lld - Error during parsing: Unknown directive '%s'%s%s%s",
                 json_string_value(json_object_get(token, "file")),
-                (long long)json_integer_value(json_object_get(token, "line")),
-                json_string_value(json_object_get(token, "text")), known ? "\n'" : "",
-                known ? name : "",
+                (long long)json_integer_value(json_object_get(token, "line")), name,
+                known ? "\n'" : "", known ? name : "",
                 known ? "' is a plugin of CoreDNS: load forward.so in CoreDNS itself to have "
                         "both"
                       : "");
@@ -284,6 +283,8 @@ static bool blocks_read(const struct module *module, struct config *config, cons
     return overlap_check(config, failure);
 }
 
+/* The module's tree of the Corefile. A directive that is not known is told of before an error
+ * further down, which is why the tree's beginning comes with an error, too. */
 static json_t *corefile_parse(const struct module *module, const struct corefile *corefile,
                               struct failure *failure)
 {
@@ -292,17 +293,32 @@ static json_t *corefile_parse(const struct module *module, const struct corefile
     module_error_init(&error);
     int status = module->corefile->parse(corefile->text, corefile->len, corefile->name, text_sink,
                                          &json, &error.error);
-    if (status < 0) {
-        text_fini(&json);
-        failure_from_module(failure, &error.error);
-        return NULL;
-    }
     json_t *tree = json_loadb(json.data != NULL ? json.data : "", json.len, 0, NULL);
     text_fini(&json);
-    if (tree == NULL) {
-        failure_set(failure, "%s: the module's tree is no JSON", corefile->name);
+    bool ok = true;
+    if (tree != NULL) {
+        ok = directives_check(json_object_get(tree, "blocks"), failure);
+    } else if (status >= 0) {
+        ok = failure_set(failure, "%s: the module's tree is no JSON", corefile->name);
     }
-    return tree;
+    if (ok && status < 0) {
+        ok = failure_from_module(failure, &error.error);
+    }
+    if (ok) {
+        return tree;
+    }
+    json_decref(tree);
+    return NULL;
+}
+
+/* Drops the blocks that have no keys, as CoreDNS does. */
+static void keyless_drop(json_t *blocks)
+{
+    for (size_t b = json_array_size(blocks); b-- > 0;) {
+        if (json_array_size(json_object_get(json_array_get(blocks, b), "keys")) == 0) {
+            (void)json_array_remove(blocks, b);
+        }
+    }
 }
 
 /* What CoreDNS warns of goes to stderr: stdout may be the JSON of -validate. */
@@ -325,7 +341,8 @@ struct config *config_load(const struct module *module, const struct corefile *c
         return NULL;
     }
     warnings_print(tree);
-    const json_t *blocks = json_object_get(tree, "blocks");
+    json_t *blocks = json_object_get(tree, "blocks");
+    keyless_drop(blocks);
     struct config *config = calloc(1, sizeof(*config));
     if (config != NULL) {
         config->count = json_array_size(blocks);
@@ -337,8 +354,7 @@ struct config *config_load(const struct module *module, const struct corefile *c
     } else if (config->count == 0) {
         failure_set(failure, "%s: no server block, nothing to serve", corefile->name);
     } else {
-        ok = directives_check(blocks, failure) &&
-             blocks_read(module, config, blocks, default_port, failure);
+        ok = blocks_read(module, config, blocks, default_port, failure);
     }
     json_decref(tree);
     if (!ok) {

@@ -9,6 +9,7 @@ import "C"
 
 import (
 	"encoding/json"
+	"strings"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -23,12 +24,12 @@ func init() {
 // setup reads all forward lines of a server block and checks them. Threads and sockets begin in OnStartup.
 func setup(c *caddy.Controller) error {
 	if err := load(); err != nil {
-		return plugin.Error("forward", err)
+		return prefixed(err)
 	}
 	config := dnsserver.GetConfig(c)
 	f, err := parse(c, config.Root)
 	if err != nil {
-		return plugin.Error("forward", err)
+		return prefixed(err)
 	}
 	registerMetrics()
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
@@ -85,9 +86,17 @@ func (f *Forward) start(config *dnsserver.Config) (err error) {
 		services |= C.BRIDGE_TRACE
 	}
 	if f.instance, err = newInstance(f.config, services); err != nil {
-		return plugin.Error("forward", err)
+		return prefixed(err)
 	}
 	return nil
+}
+
+// prefixed is plugin.Error, but for the module's errors that already read as CoreDNS prints them.
+func prefixed(err error) error {
+	if strings.HasPrefix(err.Error(), "plugin/forward: ") {
+		return err
+	}
+	return plugin.Error("forward", err)
 }
 
 // SetTapPlugin adds a dnstap plugin, and those that follow it.
