@@ -285,8 +285,9 @@ static bool blocks_read(const struct module *module, struct config *config, cons
 
 /* The module's tree of the Corefile. A directive that is not known is told of before an error
  * further down, which is why the tree's beginning comes with an error, too. */
+/* The module's tree. On a syntax error it is what stands before the error, and *ret_ok is false. */
 static json_t *corefile_parse(const struct module *module, const struct corefile *corefile,
-                              struct failure *failure)
+                              bool *ret_ok, struct failure *failure)
 {
     struct text json = {0};
     struct module_error error;
@@ -295,30 +296,13 @@ static json_t *corefile_parse(const struct module *module, const struct corefile
                                          &json, &error.error);
     json_t *tree = json_loadb(json.data != NULL ? json.data : "", json.len, 0, NULL);
     text_fini(&json);
-    bool ok = true;
-    if (tree != NULL) {
-        ok = directives_check(json_object_get(tree, "blocks"), failure);
-    } else if (status >= 0) {
-        ok = failure_set(failure, "%s: the module's tree is no JSON", corefile->name);
+    *ret_ok = status >= 0 && tree != NULL;
+    if (status < 0) {
+        failure_from_module(failure, &error.error);
+    } else if (tree == NULL) {
+        failure_set(failure, "%s: the module's tree is no JSON", corefile->name);
     }
-    if (ok && status < 0) {
-        ok = failure_from_module(failure, &error.error);
-    }
-    if (ok) {
-        return tree;
-    }
-    json_decref(tree);
-    return NULL;
-}
-
-/* Drops the blocks that have no keys, as CoreDNS does. */
-static void keyless_drop(json_t *blocks)
-{
-    for (size_t b = json_array_size(blocks); b-- > 0;) {
-        if (json_array_size(json_object_get(json_array_get(blocks, b), "keys")) == 0) {
-            (void)json_array_remove(blocks, b);
-        }
-    }
+    return tree;
 }
 
 /* What CoreDNS warns of goes to stderr: stdout may be the JSON of -validate. */
@@ -332,29 +316,49 @@ static void warnings_print(const json_t *tree)
     }
 }
 
+static struct config *config_create(size_t count)
+{
+    struct config *config = calloc(1, sizeof(*config));
+    if (config == NULL) {
+        return NULL;
+    }
+    config->count = count;
+    config->servers = calloc(count + 1, sizeof(*config->servers));
+    if (config->servers == NULL) {
+        free(config);
+        return NULL;
+    }
+    return config;
+}
+
+static bool keys_exist(const struct config *config)
+{
+    for (size_t s = 0; s < config->count; s++) {
+        if (config->servers[s].key_count > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /** Reads and checks a Corefile. */
 struct config *config_load(const struct module *module, const struct corefile *corefile,
                            const char *default_port, struct failure *failure)
 {
-    json_t *tree = corefile_parse(module, corefile, failure);
-    if (tree == NULL) {
+    bool parsed = false;
+    json_t *tree = corefile_parse(module, corefile, &parsed, failure);
+    const json_t *blocks = json_object_get(tree, "blocks");
+    warnings_print(tree);
+    /* An unknown directive before a syntax error is what CoreDNS complains of. */
+    if (!directives_check(blocks, failure) || !parsed) {
+        json_decref(tree);
         return NULL;
     }
-    warnings_print(tree);
-    json_t *blocks = json_object_get(tree, "blocks");
-    keyless_drop(blocks);
-    struct config *config = calloc(1, sizeof(*config));
-    if (config != NULL) {
-        config->count = json_array_size(blocks);
-        config->servers = calloc(config->count + 1, sizeof(*config->servers));
-    }
-    bool ok = false;
-    if (config == NULL || config->servers == NULL) {
-        failure_set(failure, "out of memory");
-    } else if (config->count == 0) {
-        failure_set(failure, "%s: no server block, nothing to serve", corefile->name);
-    } else {
-        ok = blocks_read(module, config, blocks, default_port, failure);
+    struct config *config = config_create(json_array_size(blocks));
+    bool ok = config != NULL ? blocks_read(module, config, blocks, default_port, failure)
+                             : failure_set(failure, "out of memory");
+    if (ok && !keys_exist(config)) {
+        ok = failure_set(failure, "%s: no server block, nothing to serve", corefile->name);
     }
     json_decref(tree);
     if (!ok) {
@@ -370,7 +374,7 @@ void config_destroy(struct config *config)
     if (config == NULL) {
         return;
     }
-    for (size_t s = 0; config->servers != NULL && s < config->count; s++) {
+    for (size_t s = 0; s < config->count; s++) {
         struct server *server = &config->servers[s];
         for (size_t k = 0; k < server->key_count; k++) {
             free(server->keys[k].zone);

@@ -71,11 +71,13 @@ class Start(suite.Case):
 
     def test_udp_port_in_use(self):
         upstream = self.upstream()
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-            taken.bind(("127.0.0.1", 0))
-            port = taken.getsockname()[1]
-            server = self.daemon(corefile(upstream, port), started=False)
-            self.assertEqual(server.wait(), 1)
+        with socket.create_server(("127.0.0.1", 0)) as tcp:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+                port = tcp.getsockname()[1]
+                taken.bind(("127.0.0.1", port))
+                tcp.close()
+                server = self.daemon(corefile(upstream, port), started=False)
+                self.assertEqual(server.wait(), 1)
         self.assertEqual(server.errors, f"listen udp 127.0.0.1:{port}: bind: address already in use\n")
 
     def test_address_that_is_not_ours(self):
