@@ -17,6 +17,12 @@ import (
 	"unsafe"
 )
 
+// What an instance may want to hear of, at the price of a call into Go for each attempt.
+const (
+	serviceTap   uint32 = C.BRIDGE_TAP
+	serviceTrace uint32 = C.BRIDGE_TRACE
+)
+
 // drainTime is how long OnShutdown waits for queries in flight: a query's own time, and then some.
 const drainTime = 6 * time.Second
 

@@ -2,11 +2,6 @@
 
 package forward
 
-/*
-#include "bridge.h"
-*/
-import "C"
-
 import (
 	"encoding/json"
 	"strings"
@@ -76,18 +71,24 @@ func withoutWarnings(config []byte) ([]byte, error) {
 }
 
 // start makes the instance; only now is it known which other plugins the server block has.
-func (f *Forward) start(config *dnsserver.Config) (err error) {
+func (f *Forward) start(config *dnsserver.Config) error {
 	var services uint32
 	if t, ok := config.Handler("dnstap").(*dnstap.Dnstap); ok {
 		f.SetTapPlugin(t)
-		services |= C.BRIDGE_TAP
+		services |= serviceTap
 	}
 	if config.Handler("trace") != nil {
-		services |= C.BRIDGE_TRACE
+		services |= serviceTrace
 	}
-	if f.instance, err = newInstance(f.config, services); err != nil {
+	return f.run(services)
+}
+
+func (f *Forward) run(services uint32) error {
+	i, err := newInstance(f.config, services)
+	if err != nil {
 		return prefixed(err)
 	}
+	f.instance = i
 	return nil
 }
 
