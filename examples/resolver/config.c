@@ -283,8 +283,6 @@ static bool blocks_read(const struct module *module, struct config *config, cons
     return overlap_check(config, failure);
 }
 
-/* The module's tree of the Corefile. A directive that is not known is told of before an error
- * further down, which is why the tree's beginning comes with an error, too. */
 /* The module's tree. On a syntax error it is what stands before the error, and *ret_ok is false. */
 static json_t *corefile_parse(const struct module *module, const struct corefile *corefile,
                               bool *ret_ok, struct failure *failure)
@@ -331,14 +329,14 @@ static struct config *config_create(size_t count)
     return config;
 }
 
-static bool keys_exist(const struct config *config)
+/* Drops the blocks that have no keys, whatever is in them, as CoreDNS does. */
+static void keyless_drop(json_t *blocks)
 {
-    for (size_t s = 0; s < config->count; s++) {
-        if (config->servers[s].key_count > 0) {
-            return true;
+    for (size_t b = json_array_size(blocks); b-- > 0;) {
+        if (json_array_size(json_object_get(json_array_get(blocks, b), "keys")) == 0) {
+            (void)json_array_remove(blocks, b);
         }
     }
-    return false;
 }
 
 /** Reads and checks a Corefile. */
@@ -347,19 +345,20 @@ struct config *config_load(const struct module *module, const struct corefile *c
 {
     bool parsed = false;
     json_t *tree = corefile_parse(module, corefile, &parsed, failure);
-    const json_t *blocks = json_object_get(tree, "blocks");
+    json_t *blocks = json_object_get(tree, "blocks");
     warnings_print(tree);
     /* An unknown directive before a syntax error is what CoreDNS complains of. */
     if (!directives_check(blocks, failure) || !parsed) {
         json_decref(tree);
         return NULL;
     }
+    keyless_drop(blocks);
     struct config *config = config_create(json_array_size(blocks));
-    bool ok = config != NULL ? blocks_read(module, config, blocks, default_port, failure)
-                             : failure_set(failure, "out of memory");
-    if (ok && !keys_exist(config)) {
+    bool ok = config != NULL || failure_set(failure, "out of memory");
+    if (ok && config->count == 0) {
         ok = failure_set(failure, "%s: no server block, nothing to serve", corefile->name);
     }
+    ok = ok && blocks_read(module, config, blocks, default_port, failure);
     json_decref(tree);
     if (!ok) {
         config_destroy(config);
