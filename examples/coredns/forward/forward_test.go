@@ -226,7 +226,7 @@ func TestManyAndCanceled(t *testing.T) {
 	if slotsInUse() != 0 {
 		t.Fatalf("%d slots are still taken", slotsInUse())
 	}
-	if info, err := f.info(); err != nil || !bytes.Contains(info, []byte(`"in_flight":0`)) {
+	if info, err := f.current.Load().info(); err != nil || !bytes.Contains(info, []byte(`"in_flight":0`)) {
 		t.Fatalf("the module still has queries: %s, %v", info, err)
 	}
 }
@@ -316,16 +316,25 @@ func TestAnswerOf(t *testing.T) {
 	}
 }
 
-// An instance that has been stopped answers with an error, and so does one that was never started.
-func TestStopped(t *testing.T) {
+// Fact 12: a handler whose OnShutdown has been called serves again when it is asked, and is given back with its server.
+func TestServesAfterShutdown(t *testing.T) {
+	before := handles.Load()
 	u := newUpstream(t, echo)
 	f := handler(t, "forward . "+u.addr)
 	f.stop()
 	f.stop()
-	if code, err := f.ServeDNS(context.Background(), &writer{}, question("example.org.")); code != dns.RcodeServerFailure || err != errStopped {
-		t.Fatal(code, err)
+	if handles.Load() != before {
+		t.Fatal("stop gave nothing back")
 	}
-	if code, err := (&Forward{}).ServeDNS(context.Background(), &writer{}, question("example.org.")); code != dns.RcodeServerFailure || err == nil {
+	for range 3 {
+		if code, err := f.ServeDNS(context.Background(), &writer{}, question("example.org.")); code != 0 || err != nil {
+			t.Fatal(code, err)
+		}
+	}
+	if handles.Load() != before+1 {
+		t.Fatalf("%d instances for one handler", handles.Load()-before)
+	}
+	if code, err := (&Forward{}).ServeDNS(context.Background(), &writer{}, question("example.org.")); code != dns.RcodeServerFailure || err != errNotStarted {
 		t.Fatal(code, err)
 	}
 }

@@ -133,7 +133,8 @@ func handlerWith(t *testing.T, corefile string, services uint32) *Forward {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.run(services); err != nil {
+	f.services = services
+	if err := f.run(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.stop() })

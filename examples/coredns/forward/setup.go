@@ -72,23 +72,22 @@ func withoutWarnings(config []byte) ([]byte, error) {
 
 // start makes the instance; only now is it known which other plugins the server block has.
 func (f *Forward) start(config *dnsserver.Config) error {
-	var services uint32
 	if t, ok := config.Handler("dnstap").(*dnstap.Dnstap); ok {
 		f.SetTapPlugin(t)
-		services |= serviceTap
+		f.services |= serviceTap
 	}
 	if config.Handler("trace") != nil {
-		services |= serviceTrace
+		f.services |= serviceTrace
 	}
-	return f.run(services)
+	return f.run()
 }
 
-func (f *Forward) run(services uint32) error {
-	i, err := newInstance(f.config, services)
+func (f *Forward) run() error {
+	i, err := newInstance(f.config, f.services)
 	if err != nil {
 		return prefixed(err)
 	}
-	f.instance = i
+	f.current.Store(i)
 	return nil
 }
 
@@ -109,8 +108,8 @@ func (f *Forward) SetTapPlugin(t *dnstap.Dnstap) {
 }
 
 func (f *Forward) stop() error {
-	if f.instance != nil {
-		f.instance.stop()
+	if i := f.current.Load(); i != nil {
+		i.stop()
 	}
 	return nil
 }
