@@ -4,8 +4,7 @@
  * Happy path: lex the whole text; then, block by block, read keys, then directives, and append them
  * to the JSON as they come. An import replaces itself by tokens and reading goes on with those.
  * Failure modes: FWD_ERR_SYNTAX in CoreDNS's words; endless imports are found by looking at what a
- * token was imported by, where CoreDNS counts to a limit or hangs. FWD_ERR_NOMEM. Nothing is
- * returned then.
+ * token was imported by, where CoreDNS counts to a limit or hangs. FWD_ERR_NOMEM.
  */
 #include "corefile.h"
 
@@ -408,11 +407,12 @@ static int block_read(struct corefile_parser *parser)
     return snippet_read(parser, name);
 }
 
+/* A block without keys serves nothing, but a host looks at the names of its directives. */
 static int block_add(struct corefile_parser *parser)
 {
     json_t *block;
 
-    if (json_array_size(parser->keys) == 0) {
+    if (json_array_size(parser->keys) == 0 && json_array_size(parser->directives) == 0) {
         return FWD_OK;
     }
     block = json_pack("{s:O, s:O}", "keys", parser->keys, "directives", parser->directives);
@@ -429,8 +429,8 @@ static int block(struct corefile_parser *parser)
     status = parser->keys != NULL && parser->directives != NULL && parser->by_name != NULL
                  ? block_read(parser)
                  : corefile_nomem(parser);
-    if (status == FWD_OK) {
-        status = block_add(parser);
+    if (status != FWD_ERR_NOMEM && block_add(parser) != FWD_OK) {
+        status = FWD_ERR_NOMEM;
     }
     json_decref(parser->keys);
     json_decref(parser->directives);
@@ -456,8 +456,8 @@ static int blocks(struct corefile_parser *parser, const char *text, size_t len)
     return status;
 }
 
-/** A whole Corefile to JSON. */
-int corefile_parse(const char *text, size_t len, const char *file, json_t **ret,
+/** A whole Corefile to JSON, or what stands before its first error. */
+int corefile_read(const char *text, size_t len, const char *file, json_t **ret,
                    struct fwd_error *error)
 {
     struct corefile_parser parser = {.filename = file, .error = error};
@@ -470,10 +470,23 @@ int corefile_parse(const char *text, size_t len, const char *file, json_t **ret,
     json_decref(parser.file_json);
     stream_fini(&parser.stream);
     arena_free(&parser.arena);
-    if (status != FWD_OK) {
+    if (status != FWD_OK && status != FWD_ERR_SYNTAX) {
         json_decref(root);
         return status;
     }
     *ret = root;
-    return FWD_OK;
+    return status;
+}
+
+/** A whole Corefile to JSON. */
+int corefile_parse(const char *text, size_t len, const char *file, json_t **ret,
+                   struct fwd_error *error)
+{
+    int status = corefile_read(text, len, file, ret, error);
+
+    if (status == FWD_ERR_SYNTAX) {
+        json_decref(*ret);
+        *ret = NULL;
+    }
+    return status;
 }

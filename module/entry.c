@@ -275,8 +275,12 @@ static int32_t corefile_parse_text(const char *text, uint64_t len, const char *f
         return arg_error(error, "parse: text, file and sink are needed");
     }
     json_t *doc;
-    int r = corefile_parse(text, (size_t)len, file, &doc, error);
-    return r < 0 ? r : push_json(doc, sink, sink_arg, error);
+    int r = corefile_read(text, (size_t)len, file, &doc, error);
+    if (r < 0 && r != FWD_ERR_SYNTAX) {
+        return r;
+    }
+    int pushed = push_json(doc, sink, sink_arg, r < 0 ? NULL : error);
+    return r < 0 ? r : pushed;
 }
 
 static const struct fwd_corefile corefile_table = {

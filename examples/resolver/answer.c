@@ -38,6 +38,14 @@ static void log_ending(struct outbox *outbox, const struct pending *pending,
     }
 }
 
+/* The sockets of an address are alike to clients, so a thread sends all of a batch from one of
+ * them, whichever worker's socket the queries came by. */
+static int reply_socket(const struct outbox *outbox, const struct pending *pending)
+{
+    const struct listener *listener = pending->port->site->listener;
+    return listener->udp[outbox_lane(outbox) % listener->workers];
+}
+
 /** Ends one query. */
 void answer_end(struct outbox *outbox, struct pending *pending, const struct ending *ending)
 {
@@ -59,13 +67,14 @@ void answer_end(struct outbox *outbox, struct pending *pending, const struct end
     if (pending->conn != NULL) {
         tcp_conn_end(pending->conn, reply, len);
     } else {
-        outbox_queue(outbox, pending->port->fd, &pending->client, reply, len);
+        outbox_queue(outbox, reply_socket(outbox, pending), &pending->client, reply, len);
     }
     pending_release(pending);
 }
 
 static pthread_key_t outbox_key;
 static pthread_once_t outbox_once = PTHREAD_ONCE_INIT;
+static atomic_uint outbox_count;
 
 static void outbox_key_destroy(void *outbox)
 {
@@ -83,7 +92,7 @@ static struct outbox *outbox_mine(void)
     (void)pthread_once(&outbox_once, outbox_key_create);
     struct outbox *outbox = pthread_getspecific(outbox_key);
     if (outbox == NULL) {
-        outbox = outbox_create();
+        outbox = outbox_create(atomic_fetch_add(&outbox_count, 1));
         if (outbox != NULL && pthread_setspecific(outbox_key, outbox) != 0) {
             outbox_destroy(outbox);
             return NULL;

@@ -80,27 +80,60 @@ static bool interface_add(struct host_list *list, const struct ifaddrs *interfac
     return true;
 }
 
-static bool hosts_read(struct directive *directive, const struct ifaddrs *interfaces,
-                       struct host_list *list, const char *none, struct failure *failure)
+/* The arguments as they stand; *list had none or gets these instead. */
+static bool arguments_read(struct directive *directive, struct host_list *list, const char *none,
+                           struct failure *failure)
 {
-    const char *argument = directive_argument(directive);
-    if (argument == NULL) {
-        return failure_set(failure, "plugin/bind: %s", none);
-    }
-    for (; argument != NULL; argument = directive_argument(directive)) {
-        bool known = false;
-        if (!interface_add(list, interfaces, argument, &known)) {
-            return failure_set(failure, "plugin/bind: out of memory");
-        }
-        if (known) {
-            continue;
-        }
-        if (!is_ip(argument)) {
-            return failure_set(
-                failure, "plugin/bind: not a valid IP address or interface name: \"%s\"", argument);
-        }
+    host_list_fini(list);
+    for (const char *argument; (argument = directive_argument(directive)) != NULL;) {
         if (!host_list_add(list, argument)) {
             return failure_set(failure, "plugin/bind: out of memory");
+        }
+    }
+    return list->count > 0 || failure_set(failure, "plugin/bind: %s", none);
+}
+
+/* The addresses that arguments stand for. */
+static bool hosts_find(const struct host_list *arguments, const struct ifaddrs *interfaces,
+                       struct host_list *list, struct failure *failure)
+{
+    for (size_t i = 0; i < arguments->count; i++) {
+        const char *argument = arguments->hosts[i];
+        bool known = false;
+        bool added = interface_add(list, interfaces, argument, &known);
+        if (added && !known) {
+            if (!is_ip(argument)) {
+                return failure_set(failure,
+                                   "plugin/bind: not a valid IP address or interface name: \"%s\"",
+                                   argument);
+            }
+            added = host_list_add(list, argument);
+        }
+        if (!added) {
+            return failure_set(failure, "plugin/bind: out of memory");
+        }
+    }
+    return true;
+}
+
+/* One line and its block, of which the last except counts. */
+static bool line_read(struct directive *directive, struct host_list *hosts,
+                      struct host_list *except, struct failure *failure)
+{
+    if (!arguments_read(directive, hosts, "at least one address or interface name is expected",
+                        failure)) {
+        return false;
+    }
+    while (directive_next_in_block(directive)) {
+        if (strcmp(directive_text(directive), "except") != 0) {
+            return failure_set(failure, "plugin/bind: invalid option \"%s\"",
+                               directive_text(directive));
+        }
+        if (!arguments_read(
+                directive, except,
+                "at least one address or interface must be given to except subdirective",
+                failure)) {
+            return false;
         }
     }
     return true;
@@ -109,23 +142,14 @@ static bool hosts_read(struct directive *directive, const struct ifaddrs *interf
 static bool line_parse(struct directive *directive, const struct ifaddrs *interfaces,
                        struct host_list *hosts, struct host_list *except, struct failure *failure)
 {
-    if (!hosts_read(directive, interfaces, hosts,
-                    "at least one address or interface name is expected", failure)) {
-        return false;
-    }
-    while (directive_next_in_block(directive)) {
-        if (strcmp(directive_text(directive), "except") != 0) {
-            return failure_set(failure, "plugin/bind: invalid option \"%s\"",
-                               directive_text(directive));
-        }
-        host_list_fini(except); /* the last except line counts */
-        if (!hosts_read(directive, interfaces, except,
-                        "at least one address or interface must be given to except subdirective",
-                        failure)) {
-            return false;
-        }
-    }
-    return true;
+    struct host_list arguments = {0};
+    struct host_list excepted = {0};
+    bool ok = line_read(directive, &arguments, &excepted, failure) &&
+              hosts_find(&arguments, interfaces, hosts, failure) &&
+              hosts_find(&excepted, interfaces, except, failure);
+    host_list_fini(&arguments);
+    host_list_fini(&excepted);
+    return ok;
 }
 
 /** Reads the bind lines of a server block. */

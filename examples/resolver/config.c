@@ -98,9 +98,8 @@ static bool directives_check(const json_t *blocks, struct failure *failure)
             return failure_set(
                 failure, "%s:%lld - Error during parsing: Unknown directive '%s'%s%s%s",
                 json_string_value(json_object_get(token, "file")),
-                (long long)json_integer_value(json_object_get(token, "line")),
-                json_string_value(json_object_get(token, "text")), known ? "\n'" : "",
-                known ? name : "",
+                (long long)json_integer_value(json_object_get(token, "line")), name,
+                known ? "\n'" : "", known ? name : "",
                 known ? "' is a plugin of CoreDNS: load forward.so in CoreDNS itself to have "
                         "both"
                       : "");
@@ -284,22 +283,21 @@ static bool blocks_read(const struct module *module, struct config *config, cons
     return overlap_check(config, failure);
 }
 
+/* The module's tree. On a syntax error it is what stands before the error, and *ret_ok is false. */
 static json_t *corefile_parse(const struct module *module, const struct corefile *corefile,
-                              struct failure *failure)
+                              bool *ret_ok, struct failure *failure)
 {
     struct text json = {0};
     struct module_error error;
     module_error_init(&error);
     int status = module->corefile->parse(corefile->text, corefile->len, corefile->name, text_sink,
                                          &json, &error.error);
-    if (status < 0) {
-        text_fini(&json);
-        failure_from_module(failure, &error.error);
-        return NULL;
-    }
     json_t *tree = json_loadb(json.data != NULL ? json.data : "", json.len, 0, NULL);
     text_fini(&json);
-    if (tree == NULL) {
+    *ret_ok = status >= 0 && tree != NULL;
+    if (status < 0) {
+        failure_from_module(failure, &error.error);
+    } else if (tree == NULL) {
         failure_set(failure, "%s: the module's tree is no JSON", corefile->name);
     }
     return tree;
@@ -316,30 +314,51 @@ static void warnings_print(const json_t *tree)
     }
 }
 
+static struct config *config_create(size_t count)
+{
+    struct config *config = calloc(1, sizeof(*config));
+    if (config == NULL) {
+        return NULL;
+    }
+    config->count = count;
+    config->servers = calloc(count + 1, sizeof(*config->servers));
+    if (config->servers == NULL) {
+        free(config);
+        return NULL;
+    }
+    return config;
+}
+
+/* Drops the blocks that have no keys, whatever is in them, as CoreDNS does. */
+static void keyless_drop(json_t *blocks)
+{
+    for (size_t b = json_array_size(blocks); b-- > 0;) {
+        if (json_array_size(json_object_get(json_array_get(blocks, b), "keys")) == 0) {
+            (void)json_array_remove(blocks, b);
+        }
+    }
+}
+
 /** Reads and checks a Corefile. */
 struct config *config_load(const struct module *module, const struct corefile *corefile,
                            const char *default_port, struct failure *failure)
 {
-    json_t *tree = corefile_parse(module, corefile, failure);
-    if (tree == NULL) {
+    bool parsed = false;
+    json_t *tree = corefile_parse(module, corefile, &parsed, failure);
+    json_t *blocks = json_object_get(tree, "blocks");
+    warnings_print(tree);
+    /* An unknown directive before a syntax error is what CoreDNS complains of. */
+    if (!directives_check(blocks, failure) || !parsed) {
+        json_decref(tree);
         return NULL;
     }
-    warnings_print(tree);
-    const json_t *blocks = json_object_get(tree, "blocks");
-    struct config *config = calloc(1, sizeof(*config));
-    if (config != NULL) {
-        config->count = json_array_size(blocks);
-        config->servers = calloc(config->count + 1, sizeof(*config->servers));
+    keyless_drop(blocks);
+    struct config *config = config_create(json_array_size(blocks));
+    bool ok = config != NULL || failure_set(failure, "out of memory");
+    if (ok && config->count == 0) {
+        ok = failure_set(failure, "%s: no server block, nothing to serve", corefile->name);
     }
-    bool ok = false;
-    if (config == NULL || config->servers == NULL) {
-        failure_set(failure, "out of memory");
-    } else if (config->count == 0) {
-        failure_set(failure, "%s: no server block, nothing to serve", corefile->name);
-    } else {
-        ok = directives_check(blocks, failure) &&
-             blocks_read(module, config, blocks, default_port, failure);
-    }
+    ok = ok && blocks_read(module, config, blocks, default_port, failure);
     json_decref(tree);
     if (!ok) {
         config_destroy(config);
@@ -354,7 +373,7 @@ void config_destroy(struct config *config)
     if (config == NULL) {
         return;
     }
-    for (size_t s = 0; config->servers != NULL && s < config->count; s++) {
+    for (size_t s = 0; s < config->count; s++) {
         struct server *server = &config->servers[s];
         for (size_t k = 0; k < server->key_count; k++) {
             free(server->keys[k].zone);

@@ -8,7 +8,6 @@
 #include "module_load.h"
 
 #include <dlfcn.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,24 +29,23 @@ static bool executable_directory(char *buffer, size_t cap)
     return true;
 }
 
-static bool module_find(struct module *module, const char *path, struct failure *failure)
+static bool module_find(const char *wanted, char *path, size_t cap, struct failure *failure)
 {
-    const char *named = path != NULL ? path : getenv("FWD_MODULE");
+    const char *named = wanted != NULL ? wanted : getenv("FWD_MODULE");
     if (named != NULL && named[0] != '\0') {
         /* A name without a slash would make dlopen search the library path. */
-        (void)snprintf(module->path, sizeof(module->path), "%s%s",
-                       strchr(named, '/') == NULL ? "./" : "", named);
+        (void)snprintf(path, cap, "%s%s", strchr(named, '/') == NULL ? "./" : "", named);
         return true;
     }
     char directory[2048];
     if (executable_directory(directory, sizeof(directory))) {
-        (void)snprintf(module->path, sizeof(module->path), "%s/../../module/forward.so", directory);
-        if (access(module->path, R_OK) == 0) {
+        (void)snprintf(path, cap, "%s/../../module/forward.so", directory);
+        if (access(path, R_OK) == 0) {
             return true;
         }
     }
-    (void)snprintf(module->path, sizeof(module->path), "%s", MODULE_INSTALLED);
-    if (access(module->path, R_OK) == 0) {
+    (void)snprintf(path, cap, "%s", MODULE_INSTALLED);
+    if (access(path, R_OK) == 0) {
         return true;
     }
     return failure_set(failure,
@@ -78,9 +76,11 @@ static bool tables_take(struct module *module, struct failure *failure)
 /** Finds, loads and checks the module. */
 bool module_load(struct module *module, const char *path, struct failure *failure)
 {
-    if (!module_find(module, path, failure)) {
+    char found[sizeof(module->path)];
+    if (!module_find(path, found, sizeof(found), failure)) {
         return false;
     }
+    (void)strcpy(module->path, found);
     void *handle = dlopen(module->path, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL) {
         return failure_set(failure, "cannot load the module: %s", dlerror());

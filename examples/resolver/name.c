@@ -29,8 +29,8 @@ static int octet_take(const char **text)
     }
     if (is_digit(c[1]) && is_digit(c[2]) && is_digit(c[3])) {
         *text = c + 4;
-        int value = (c[1] - '0') * 100 + (c[2] - '0') * 10 + (c[3] - '0');
-        return value <= 255 ? value : -1;
+        return (uint8_t)((c[1] - '0') * 100 + (c[2] - '0') * 10 + (c[3] - '0')); /* \\256 is \\000,
+                                                                                  as in CoreDNS */
     }
     *text = c + 2;
     return c[1] != '\0' ? (uint8_t)c[1] : -1;

@@ -13,6 +13,7 @@
 #include <string.h>
 
 struct outbox {
+    unsigned lane;
     int fd; /* of all that is queued */
     unsigned count;
     uint32_t room_used;
@@ -25,9 +26,19 @@ struct outbox {
 };
 
 /** Makes an outbox; its pages are touched only as far as they are used. */
-struct outbox *outbox_create(void)
+struct outbox *outbox_create(unsigned lane)
 {
-    return calloc(1, sizeof(struct outbox));
+    struct outbox *outbox = calloc(1, sizeof(*outbox));
+    if (outbox != NULL) {
+        outbox->lane = lane;
+    }
+    return outbox;
+}
+
+/** The thread's number. */
+unsigned outbox_lane(const struct outbox *outbox)
+{
+    return outbox->lane;
 }
 
 /** Ends an outbox. */

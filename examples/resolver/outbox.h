@@ -13,7 +13,9 @@ enum { OUTBOX_MESSAGES = 64, OUTBOX_ROOM = 3 * 65536 };
 
 struct outbox;
 
-struct outbox *outbox_create(void);
+/** lane tells threads apart that may send from the same address: each takes a socket of its own. */
+struct outbox *outbox_create(unsigned lane);
+unsigned outbox_lane(const struct outbox *outbox);
 
 /** Flushes and frees; NULL is allowed. */
 void outbox_destroy(struct outbox *outbox);

@@ -30,6 +30,7 @@ struct inbox {
     struct iovec data[BATCH];
     struct client clients[BATCH];
     struct address_control controls[BATCH];
+    bool wildcard; /* how the messages are armed: with controls or without */
     uint8_t octets[BATCH][DATAGRAM_MAX];
 };
 
@@ -161,8 +162,10 @@ static void local_read(struct msghdr *header, union address *local)
     }
 }
 
+/* Makes the first messages ready to be read into again. */
 static void inbox_arm(struct inbox *inbox, unsigned count, bool wildcard)
 {
+    inbox->wildcard = wildcard;
     for (unsigned i = 0; i < count; i++) {
         inbox->data[i] = (struct iovec){inbox->octets[i], DATAGRAM_MAX};
         inbox->messages[i].msg_hdr = (struct msghdr){
@@ -179,12 +182,18 @@ static void inbox_arm(struct inbox *inbox, unsigned count, bool wildcard)
 static void udp_read(struct worker *worker, const struct port *port)
 {
     struct inbox *inbox = worker->inbox;
-    inbox_arm(inbox, BATCH, port->site->listener->wildcard);
+    bool wildcard = port->site->listener->wildcard;
+    if (inbox->wildcard != wildcard) {
+        inbox_arm(inbox, BATCH, wildcard);
+    }
     int count = recvmmsg(port->fd, inbox->messages, BATCH, MSG_DONTWAIT, NULL);
     for (int i = 0; i < count; i++) {
         local_read(&inbox->messages[i].msg_hdr, &inbox->clients[i].local);
         worker_query(worker, port, &inbox->clients[i], NULL, inbox->octets[i],
                      inbox->messages[i].msg_len);
+    }
+    if (count > 0) {
+        inbox_arm(inbox, (unsigned)count, wildcard);
     }
     worker_flush(worker);
 }
@@ -303,12 +312,15 @@ bool worker_init(struct worker *worker, struct service *service, unsigned index)
     *worker = (struct worker){.service = service, .index = index, .wake.kind = SOURCE_WAKE};
     worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    worker->outbox = outbox_create();
+    worker->outbox = outbox_create(index);
     worker->inbox = calloc(1, sizeof(struct inbox));
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = &worker->wake};
-    return tcp_server_init(worker) && worker->epoll_fd >= 0 && worker->wake_fd >= 0 &&
-           worker->outbox != NULL && worker->inbox != NULL &&
-           epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, worker->wake_fd, &event) == 0;
+    if (!tcp_server_init(worker) || worker->epoll_fd < 0 || worker->wake_fd < 0 ||
+        worker->outbox == NULL || worker->inbox == NULL) {
+        return false;
+    }
+    inbox_arm(worker->inbox, BATCH, false);
+    return epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, worker->wake_fd, &event) == 0;
 }
 
 /** Starts the thread. */

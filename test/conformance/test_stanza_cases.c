@@ -136,6 +136,22 @@ static const struct {
      FAIL "could not load TLS cert: tls: failed to find any PEM data in certificate input"},
     {"case 27", ONE "tls cert.pem empty.conf" END, NULL,
      FAIL "could not load TLS cert: tls: failed to find any PEM data in key input"},
+    {"case 27", ONE "tls key.pem cert.pem" END, NULL,
+     FAIL "could not load TLS cert: tls: failed to find certificate PEM data in certificate input, "
+          "but did find a private key; PEM inputs may have been switched"},
+    {"case 27", ONE "tls cert.pem cert.pem" END, NULL,
+     FAIL "could not load TLS cert: tls: found a certificate rather than a key in the PEM for the "
+          "private key"},
+    {"case 27", ONE "tls other.pem key.pem" END, NULL,
+     FAIL "could not load TLS cert: tls: failed to find \"CERTIFICATE\" PEM block in certificate "
+          "input after skipping PEM blocks of the following types: [X509 CRL DH PARAMETERS]"},
+    {"case 27", ONE "tls cert.pem other.pem" END, NULL,
+     FAIL "could not load TLS cert: tls: failed to find PEM block with type ending in \"PRIVATE "
+          "KEY\" in key input after skipping PEM blocks of the following types: [X509 CRL DH "
+          "PARAMETERS]"},
+    {"case 27", ONE "tls key.pem none" END, NULL,
+     FAIL "could not load TLS cert: open @/none: no such file or directory"},
+    {"case 27", ONE "tls @/" END, NULL, FAIL "error reading @/: read @: is a directory"},
     {"case 27 ours", ONE "tls empty.conf" END, NULL,
      FAIL "could not read root certs: no certificate in @/empty.conf"},
     {"case 27", ONE "tls_servername" END, NULL, ARGUMENT(3, "tls_servername")},
@@ -232,6 +248,8 @@ static void files_make(void)
                            "nameserver 2001:db8::1%eth0\nnameserver name\n");
     cases_file("scope.conf", "nameserver fe80::1%1\n");
     cases_file("cert.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    cases_file("other.pem", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"
+                            "-----BEGIN DH PARAMETERS-----\nAAAA\n-----END DH PARAMETERS-----\n");
     cases_file("key.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     text[0] = '\0';
     for (int i = 1; i <= 16; i++) {

@@ -168,7 +168,8 @@ START_TEST(reload_under_load_case_96)
         host_close(each);
     }
     ck_assert_uint_eq(sum, SENDERS * COUNT);
-    ck_assert_uint_lt(upstream_counts(ups[0]).opened, 60);
+    /* one for each query that is out at the same time, not one for each reload and each of those */
+    ck_assert_uint_lt(upstream_counts(ups[0]).opened, SENDERS * COUNT / 10);
 }
 END_TEST
 

@@ -188,6 +188,8 @@ class Daemon:
 
     def stop(self):
         """Ends the daemon; returns its exit status. What a sanitizer found goes to stderr and into the status."""
+        if self.process.stdout.closed:
+            return self.process.returncode
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
         status = self.wait()

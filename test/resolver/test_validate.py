@@ -181,6 +181,7 @@ class Refused(suite.Case):
         block(".", " forward\n"):
             "plugin/forward: /dev/stdin:2 - Error during parsing: Wrong argument count or unexpected line ending after 'forward'",
         # The order of errors (case 8): unknown directives, keys, directives in CoreDNS's order, overlap.
+        ". {\n cach\n}\n. {\n errors\n": "/dev/stdin:2 - Error during parsing: Unknown directive 'cach'",
         block("a..b", " cach\n"): "/dev/stdin:2 - Error during parsing: Unknown directive 'cach'",
         block(".", " forward\n errors a b\n"):
             "plugin/errors: /dev/stdin:3 - Error during parsing: Wrong argument count or unexpected line ending after 'b'",

@@ -84,6 +84,23 @@ START_TEST(error_has_its_place)
 }
 END_TEST
 
+/* case 8: what stands before an error is there for the host to look at, a block without keys too. */
+START_TEST(beginning_comes_with_an_error)
+{
+    static const char text[] = "{\nlog\n}\na {\nfoo x\nerrors }\n}";
+    json_t *json = NULL;
+    json_t *blocks;
+
+    ck_assert_int_eq(corefile_read(text, strlen(text), "Corefile", &json, &error), FWD_ERR_SYNTAX);
+    blocks = json_object_get(json, "blocks");
+    ck_assert_uint_eq(json_array_size(blocks), 2);
+    ck_assert_uint_eq(json_array_size(json_object_get(json_array_get(blocks, 0), "keys")), 0);
+    ck_assert_uint_eq(json_array_size(json_object_get(json_array_get(blocks, 0), "directives")), 1);
+    ck_assert_uint_eq(json_array_size(json_object_get(json_array_get(blocks, 1), "directives")), 2);
+    json_decref(json);
+}
+END_TEST
+
 START_TEST(environment_that_is_no_utf8)
 {
     json_t *json;
@@ -133,6 +150,7 @@ int main(void)
     tcase_add_test(tcase, whole_document);
     tcase_add_test(tcase, empty_ones);
     tcase_add_test(tcase, error_has_its_place);
+    tcase_add_test(tcase, beginning_comes_with_an_error);
     tcase_add_test(tcase, environment_that_is_no_utf8);
     tcase_add_test(tcase, expansion_is_bounded);
     suite_add_tcase(suite, tcase);

@@ -958,7 +958,9 @@ struct fwd_corefile {
     uint32_t reserved;
 
     /** Parses a whole Corefile (imports, snippets, environment) into JSON: server blocks in file
-     *  order with their keys, each directive's tokens with file and line.
+     *  order with their keys, each directive's tokens with file and line. With FWD_ERR_SYNTAX
+     *  what stands before the error is pushed too, as CoreDNS complains first of a directive
+     *  there that it does not know.
      *  @param text The Corefile.
      *  @param len Octets at text.
      *  @param file Its name for errors, and the base of relative imports.

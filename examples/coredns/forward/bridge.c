@@ -1,12 +1,16 @@
+// clang-format off
 //go:build cgo && linux
+/* clang-format on */
 
 /* The C side of the plugin.
  *
- * Happy path: bridge_load finds the module's tables once; the other functions call through them and turn sinks and error buffers into texts.
- * done, log, tap and trace go on to the exported Go functions, one call for each batch.
+ * Happy path: bridge_load finds the module's tables once; the other functions call through them and
+ * turn sinks and error buffers into texts. done, log, tap and trace go on to the exported Go
+ * functions, one call for each batch.
  *
- * Failure modes: no such file, no such symbol, another ABI, a function missing in a table: a text that names it. Out of memory while a text
- * grows: FWD_ERR_NOMEM. A second module in one process is refused, since instances of the first may live.
+ * Failure modes: no such file, no such symbol, another ABI, a function missing in a table: a text
+ * that names it. Out of memory while a text grows: FWD_ERR_NOMEM. A second module in one process is
+ * refused, since instances of the first may live.
  */
 #include "bridge.h"
 
@@ -33,14 +37,16 @@ static struct bridge_text failure(int32_t status, const char *before, const char
     return ret;
 }
 
-/* --- loading ------------------------------------------------------------------------------------------------------ */
+/* --- loading
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 #define TEXT_OF(number) #number
 #define TEXT(macro) TEXT_OF(macro)
 
-#define NEED(table, fn)                                                                                                \
-    if (!FWD_HAS(table, fn)) {                                                                                         \
-        return #fn;                                                                                                    \
+#define NEED(table, fn)                                                                            \
+    if (!FWD_HAS(table, fn)) {                                                                     \
+        return #fn;                                                                                \
     }
 
 /* The name of the first function that the module is too old for, or NULL. */
@@ -92,7 +98,8 @@ struct bridge_text bridge_load(const char *path)
     const struct fwd_module *(*entry)(uint32_t) = NULL;
     *(void **)&entry = dlsym(handle, "fwd_module_entry");
     const char *what = "fwd_module_entry";
-    const char *problem = entry != NULL ? find_tables(entry, &what) : "it is no forward.so, it lacks ";
+    const char *problem =
+        entry != NULL ? find_tables(entry, &what) : "it is no forward.so, it lacks ";
     if (problem != NULL) {
         (void)dlclose(handle);
         return failure(FWD_ERR_ABI, problem, what);
@@ -105,7 +112,9 @@ const char *bridge_strerror(int32_t code)
     return module->strerror(code);
 }
 
-/* --- texts -------------------------------------------------------------------------------------------------------- */
+/* --- texts
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 static int32_t keep(void *arg, const char *data, uint64_t len)
 {
@@ -131,12 +140,13 @@ static struct bridge_text outcome(struct bridge_text text, int32_t status, const
     return failure(status, "", message[0] != '\0' ? message : bridge_strerror(status));
 }
 
-#define ERROR_WITH(message)                                                                                            \
-    {                                                                                                                  \
-        .struct_size = sizeof(struct fwd_error), .msg = (message), .msg_cap = sizeof(message)                          \
+#define ERROR_WITH(message)                                                                        \
+    {                                                                                              \
+        .struct_size = sizeof(struct fwd_error), .msg = (message), .msg_cap = sizeof(message)      \
     }
 
-struct bridge_text bridge_corefile_to_json(const struct fwd_token *tokens, uint32_t count, const char *root)
+struct bridge_text bridge_corefile_to_json(const struct fwd_token *tokens, uint32_t count,
+                                           const char *root)
 {
     char message[ERROR_ROOM] = "";
     struct fwd_error error = ERROR_WITH(message);
@@ -171,7 +181,9 @@ struct bridge_text bridge_metrics(void)
     return outcome(text, status, "");
 }
 
-/* --- services ----------------------------------------------------------------------------------------------------- */
+/* --- services
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static void log_write(void *arg, uint32_t level, const char *msg, uint32_t len)
 {
@@ -191,12 +203,14 @@ static void span(void *arg, const struct fwd_span *ended)
     fwdBridgeSpan((struct fwd_span *)ended);
 }
 
-/* Instances whose tables are the same share I/O threads and warm connections, so these are for the whole process. */
+/* Instances whose tables are the same share I/O threads and warm connections, so these are for the
+ * whole process. */
 static const struct fwd_log log_table = {.struct_size = sizeof(log_table), .write = log_write};
 static const struct fwd_tap tap_table = {.struct_size = sizeof(tap_table), .tap = tap};
 static const struct fwd_trace trace_table = {.struct_size = sizeof(trace_table), .span = span};
 
-/* What the instance that this thread is creating wants. Not in fwd_host.arg: only instances with the same arg share batches. */
+/* What the instance that this thread is creating wants. Not in fwd_host.arg: only instances with
+ * the same arg share batches. */
 static _Thread_local uint32_t wanted;
 
 static const void *get_service(void *arg, const char *id)
@@ -220,9 +234,12 @@ static void done(void *arg, const struct fwd_completion *completions, uint32_t c
     fwdBridgeDone((struct fwd_completion *)completions, count);
 }
 
-/* --- instances ---------------------------------------------------------------------------------------------------- */
+/* --- instances
+ * ----------------------------------------------------------------------------------------------------
+ */
 
-struct bridge_text bridge_create(const char *config, uint64_t len, uint32_t services, struct fwd_instance **ret)
+struct bridge_text bridge_create(const char *config, uint64_t len, uint32_t services,
+                                 struct fwd_instance **ret)
 {
     char message[ERROR_ROOM] = "";
     struct fwd_error error = ERROR_WITH(message);
@@ -263,8 +280,8 @@ int32_t bridge_cancel(struct fwd_instance *instance, uint64_t handle)
     return forward->cancel(instance, handle);
 }
 
-int32_t bridge_serve(struct fwd_instance *instance, uint64_t token, uint32_t flags, const uint8_t *wire, uint32_t len,
-                     struct bridge_verdict *ret)
+int32_t bridge_serve(struct fwd_instance *instance, uint64_t token, uint32_t flags,
+                     const uint8_t *wire, uint32_t len, struct bridge_verdict *ret)
 {
     struct fwd_query query = FWD_INIT(struct fwd_query);
     char detail[sizeof(ret->detail)];

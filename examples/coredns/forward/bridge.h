@@ -1,13 +1,16 @@
-/* Between Go and forward.so: what cgo cannot do itself (dlopen, calls through tables, callbacks with a const argument), and no more.
+/* Between Go and forward.so: what cgo cannot do itself (dlopen, calls through tables, callbacks
+ * with a const argument), and no more.
  *
- * Threads: load and the texts any; the rest as abi.h says of the function that is called. Ownership: a struct bridge_text is freed by whoever
- * gets it; instances are ended by bridge_destroy. C keeps no Go pointer: what is passed in is copied before the call returns.
+ * Threads: load and the texts any; the rest as abi.h says of the function that is called.
+ * Ownership: a struct bridge_text is freed by whoever gets it; instances are ended by
+ * bridge_destroy. C keeps no Go pointer: what is passed in is copied before the call returns.
  */
 #pragma once
 
 #include "abi.h"
 
-/* Text that the module pushed, or the text of an error when status is negative. data may be NULL. */
+/* Text that the module pushed, or the text of an error when status is negative. data may be NULL.
+ */
 struct bridge_text {
     char *data;
     uint64_t len;
@@ -29,9 +32,11 @@ enum { BRIDGE_TAP = 1, BRIDGE_TRACE = 2 };
 struct bridge_text bridge_load(const char *path);
 
 /* fwd.forward/1 of the loaded module. The error's text is that of struct fwd_error. */
-struct bridge_text bridge_corefile_to_json(const struct fwd_token *tokens, uint32_t count, const char *root);
+struct bridge_text bridge_corefile_to_json(const struct fwd_token *tokens, uint32_t count,
+                                           const char *root);
 struct bridge_text bridge_check(const char *config, uint64_t len);
-struct bridge_text bridge_create(const char *config, uint64_t len, uint32_t services, struct fwd_instance **ret);
+struct bridge_text bridge_create(const char *config, uint64_t len, uint32_t services,
+                                 struct fwd_instance **ret);
 struct bridge_text bridge_start(struct fwd_instance *instance);
 struct bridge_text bridge_info(struct fwd_instance *instance);
 struct bridge_text bridge_metrics(void);
@@ -41,8 +46,8 @@ int32_t bridge_match(struct fwd_instance *instance, const uint8_t *qname, uint32
 int32_t bridge_cancel(struct fwd_instance *instance, uint64_t handle);
 
 /* One query. @return as serve; below 0 *ret is not written */
-int32_t bridge_serve(struct fwd_instance *instance, uint64_t token, uint32_t flags, const uint8_t *wire, uint32_t len,
-                     struct bridge_verdict *ret);
+int32_t bridge_serve(struct fwd_instance *instance, uint64_t token, uint32_t flags,
+                     const uint8_t *wire, uint32_t len, struct bridge_verdict *ret);
 
 /* Static text of an error number. */
 const char *bridge_strerror(int32_t code);

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/coredns/coredns/plugin"
@@ -27,13 +28,18 @@ import (
 type Forward struct {
 	Next plugin.Handler
 
-	config []byte // for the module
-	*instance
-	taps []*dnstap.Dnstap
+	config   []byte // for the module
+	services uint32
+	taps     []*dnstap.Dnstap
+
+	current atomic.Pointer[instance] // nil before OnStartup
+	mu      sync.Mutex               // to replace it
 }
 
 // Name implements plugin.Handler. CoreDNS looks for this name: with it in the chain, CH queries are not refused.
 func (f *Forward) Name() string { return "forward" }
+
+var errNotStarted = errors.New("not started")
 
 // A parcel is what crosses into C for one query.
 type parcel struct {
@@ -45,9 +51,6 @@ var parcels = sync.Pool{New: func() any { return new(parcel) }}
 
 // ServeDNS implements plugin.Handler.
 func (f *Forward) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	if f.instance == nil {
-		return dns.RcodeServerFailure, errors.New("not started")
-	}
 	if err := ctx.Err(); err != nil {
 		return dns.RcodeServerFailure, err
 	}
@@ -64,7 +67,7 @@ func (f *Forward) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	}
 	state := request.Request{W: w, Req: r}
 	s.watched = f.watches(ctx)
-	err = f.serve(ctx, s, flagsOf(&state), wire, &p.verdict)
+	err = f.exchange(ctx, s, flagsOf(&state), wire, &p.verdict)
 	if s.watched {
 		f.report(ctx, s, state)
 	}
@@ -79,6 +82,55 @@ func (f *Forward) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		return 0, nil
 	}
 	return end.rcode, end.err
+}
+
+// exchange serves the query and waits.
+func (f *Forward) exchange(ctx context.Context, s *slot, flags uint32, wire []byte, verdict *C.struct_bridge_verdict) error {
+	for {
+		i, err := f.enter()
+		if err != nil {
+			return err
+		}
+		err = i.serve(ctx, s, flags, wire, verdict)
+		i.leave()
+		if err != errStopped {
+			return err
+		}
+	}
+}
+
+// enter returns an instance that lives until leave. After OnShutdown that is a new one, which ends with the handler: caddy does not really stop a
+// server that had not quite begun, and such a one goes on serving.
+func (f *Forward) enter() (*instance, error) {
+	if i := f.current.Load(); i != nil && i.enter() {
+		return i, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := f.current.Load()
+	if i == nil {
+		return nil, errNotStarted
+	}
+	if i.enter() {
+		return i, nil
+	}
+	i, err := newInstance(f.config, f.services)
+	if err != nil {
+		return nil, err
+	}
+	i.enter()
+	f.current.Store(i)
+	return i, nil
+}
+
+// match tells whether a stanza takes the name.
+func (f *Forward) match(qname []byte) bool {
+	i, err := f.enter()
+	if err != nil {
+		return true
+	}
+	defer i.leave()
+	return i.match(qname)
 }
 
 // refuse ends a query that cannot be packed (case 52): it is the next plugin's unless a stanza takes its name.

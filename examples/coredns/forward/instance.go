@@ -17,6 +17,12 @@ import (
 	"unsafe"
 )
 
+// What an instance may want to hear of, at the price of a call into Go for each attempt.
+const (
+	serviceTap   uint32 = C.BRIDGE_TAP
+	serviceTrace uint32 = C.BRIDGE_TRACE
+)
+
 // drainTime is how long OnShutdown waits for queries in flight: a query's own time, and then some.
 const drainTime = 6 * time.Second
 
@@ -25,11 +31,11 @@ var errStopped = errors.New("the server is shutting down")
 // handles counts the instances that the module holds for us.
 var handles atomic.Int64
 
-// An instance is a started fwd_instance. It ends by stop, or, where caddy throws a failed reload away without a word, by the garbage collector.
+// An instance is a started fwd_instance. It ends by stop, or, where caddy throws it away without a word (a failed reload, an embedder that calls
+// Stop only), by the garbage collector.
 type instance struct {
 	handle  *C.struct_fwd_instance
 	users   atomic.Int64 // goroutines that may use handle
-	closing atomic.Bool
 	stopped atomic.Bool
 	cleanup runtime.Cleanup
 }
@@ -59,7 +65,7 @@ func destroy(handle *C.struct_fwd_instance) {
 // enter makes sure that the handle lives until leave.
 func (i *instance) enter() bool {
 	i.users.Add(1)
-	if i.closing.Load() {
+	if i.stopped.Load() {
 		i.leave()
 		return false
 	}
@@ -76,7 +82,6 @@ func (i *instance) stop() {
 		return
 	}
 	C.bridge_stop(i.handle, C.uint64_t(drainTime))
-	i.closing.Store(true)
 	for i.users.Load() > 0 { // their queries have ended, so they leave as soon as they run
 		time.Sleep(time.Millisecond)
 	}
@@ -84,30 +89,19 @@ func (i *instance) stop() {
 	destroy(i.handle)
 }
 
-// info is the module's word about the instance, as JSON.
+// info is the module's word about the instance, as JSON. As with match and serve, the caller has entered.
 func (i *instance) info() ([]byte, error) {
-	if !i.enter() {
-		return nil, errStopped
-	}
-	defer i.leave()
 	return take(C.bridge_info(i.handle))
 }
 
 // match tells whether a stanza takes the name.
 func (i *instance) match(qname []byte) bool {
-	if !i.enter() {
-		return false
-	}
-	defer i.leave()
 	return C.bridge_match(i.handle, (*C.uint8_t)(unsafe.SliceData(qname)), C.uint32_t(len(qname))) == 1
 }
 
 // serve hands a query to the module and waits for its end, which is in the slot when the verdict is ACCEPTED. The verdict lies on the heap.
+// errStopped: it has not been taken, since stop came before it.
 func (i *instance) serve(ctx context.Context, s *slot, flags uint32, wire []byte, verdict *C.struct_bridge_verdict) error {
-	if !i.enter() {
-		return errStopped
-	}
-	defer i.leave()
 	status := C.bridge_serve(i.handle, C.uint64_t(s.token), C.uint32_t(flags), (*C.uint8_t)(unsafe.SliceData(wire)),
 		C.uint32_t(len(wire)), verdict)
 	if status == C.FWD_ERR_STATE {

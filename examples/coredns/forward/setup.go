@@ -2,13 +2,9 @@
 
 package forward
 
-/*
-#include "bridge.h"
-*/
-import "C"
-
 import (
 	"encoding/json"
+	"strings"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -23,12 +19,12 @@ func init() {
 // setup reads all forward lines of a server block and checks them. Threads and sockets begin in OnStartup.
 func setup(c *caddy.Controller) error {
 	if err := load(); err != nil {
-		return plugin.Error("forward", err)
+		return prefixed(err)
 	}
 	config := dnsserver.GetConfig(c)
 	f, err := parse(c, config.Root)
 	if err != nil {
-		return plugin.Error("forward", err)
+		return prefixed(err)
 	}
 	registerMetrics()
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
@@ -75,19 +71,32 @@ func withoutWarnings(config []byte) ([]byte, error) {
 }
 
 // start makes the instance; only now is it known which other plugins the server block has.
-func (f *Forward) start(config *dnsserver.Config) (err error) {
-	var services uint32
+func (f *Forward) start(config *dnsserver.Config) error {
 	if t, ok := config.Handler("dnstap").(*dnstap.Dnstap); ok {
 		f.SetTapPlugin(t)
-		services |= C.BRIDGE_TAP
+		f.services |= serviceTap
 	}
 	if config.Handler("trace") != nil {
-		services |= C.BRIDGE_TRACE
+		f.services |= serviceTrace
 	}
-	if f.instance, err = newInstance(f.config, services); err != nil {
-		return plugin.Error("forward", err)
+	return f.run()
+}
+
+func (f *Forward) run() error {
+	i, err := newInstance(f.config, f.services)
+	if err != nil {
+		return prefixed(err)
 	}
+	f.current.Store(i)
 	return nil
+}
+
+// prefixed is plugin.Error, but for the module's errors that already read as CoreDNS prints them.
+func prefixed(err error) error {
+	if strings.HasPrefix(err.Error(), "plugin/forward: ") {
+		return err
+	}
+	return plugin.Error("forward", err)
 }
 
 // SetTapPlugin adds a dnstap plugin, and those that follow it.
@@ -99,8 +108,8 @@ func (f *Forward) SetTapPlugin(t *dnstap.Dnstap) {
 }
 
 func (f *Forward) stop() error {
-	if f.instance != nil {
-		f.instance.stop()
+	if i := f.current.Load(); i != nil {
+		i.stop()
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ FILES = {
     "block": "imported.test {\n  forward . 198.51.100.9\n}\n",
     "nested": "import one\n",
     "garbage.pem": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+    "other.pem": "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n-----BEGIN DH PARAMETERS-----\nAAAA\n-----END DH PARAMETERS-----\n",
     "crlf": "forward . 198.51.100.8 {\r\n  max_fails 3\r\n}\r\n",
 }
 
@@ -130,7 +131,7 @@ class Random:
         name, values, low, high = self.pick([
             ("except", NAMES, 0, 3), ("max_fails", INTEGERS, 0, 2), ("max_connect_attempts", INTEGERS, 0, 2),
             ("health_check", DURATIONS, 0, 1), ("force_tcp", ["x", "{", "}", '""'], 0, 1), ("prefer_udp", ["x", "{"], 0, 1),
-            ("tls", ["@cert.pem", "@key.pem", "@none.pem", "@garbage.pem", "cert.pem", "key.pem", "@empty.conf", "@"], 0, 4),
+            ("tls", ["@cert.pem", "@key.pem", "@none.pem", "@garbage.pem", "@other.pem", "cert.pem", "key.pem", "@empty.conf", "@"], 0, 4),
             ("tls_servername", ["a.org", "b", '""', "a..b"], 0, 2), ("expire", DURATIONS, 0, 2), ("max_age", DURATIONS, 0, 2),
             ("max_idle_conns", INTEGERS, 0, 2), ("read_timeout", DURATIONS, 0, 2), ("doh_method", ["GET", "POST", "get", "PUT", '""'], 0, 2),
             ("policy", ["random", "round_robin", "sequential", "Random", "x", '""'], 0, 2), ("max_concurrent", INTEGERS, 0, 2),

@@ -25,6 +25,7 @@ import (
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
 	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/errors"
 	"github.com/coredns/coredns/plugin/forward"
@@ -73,6 +74,15 @@ func stanzas(chain reflect.Value) []stanza {
 	return list
 }
 
+// chain is a block's handlers, as dnsserver.NewServer strings them together; it does not for a block that listens nowhere.
+func chain(config *dnsserver.Config) reflect.Value {
+	var stack plugin.Handler
+	for i := len(config.Plugin) - 1; i >= 0; i-- {
+		stack = config.Plugin[i](stack)
+	}
+	return reflect.ValueOf(&stack).Elem()
+}
+
 // servers groups the keys' configurations by server block.
 func servers(context caddy.Context) []server {
 	configs := field(reflect.ValueOf(context), "configs").Interface().([]*dnsserver.Config)
@@ -85,7 +95,7 @@ func servers(context caddy.Context) []server {
 			list = append(list, server{
 				Zones:   []string{},
 				Listen:  []string{},
-				Forward: stanzas(field(reflect.ValueOf(config), "pluginChain")),
+				Forward: stanzas(chain(config)),
 			})
 		}
 		last := &list[len(list)-1]

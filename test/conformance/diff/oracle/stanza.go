@@ -79,7 +79,7 @@ func upstreams(f *forward.Forward) []to {
 	list := []to{}
 	for _, p := range get[[]*proxy.Proxy](f, "proxies") {
 		t := to{Addr: p.Addr(), Transport: get[string](p, "protocol")}
-		if t.Transport == "tls" {
+		if t.Transport == "tls" && get[string](f, "tlsServerName") == "" {
 			t.TLSServerName = get[*tls.Config](p.GetTransport(), "tlsConfig").ServerName
 		}
 		list = append(list, t)
