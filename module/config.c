@@ -435,6 +435,16 @@ static const struct member members[] = {
     {"source_address", 0, source_address_read, source_address_write},
     {"resolver", 0, resolver_read, resolver_write},
     {"port_budget", AT(port_budget), member_read_uint32, member_write_uint32},
+    {"pipeline", AT(pipeline), member_read_uint32, member_write_uint32},
+    {"max_conns", AT(max_conns), member_read_uint32, member_write_uint32},
+    {"min_idle_conns", AT(min_idle_conns), member_read_uint32, member_write_uint32},
+    {"max_conn_uses", AT(max_conn_uses), member_read_uint32, member_write_uint32},
+    {"max_handshakes", AT(max_handshakes), member_read_uint32, member_write_uint32},
+    {"max_age_jitter", AT(max_age_jitter), member_read_uint32, member_write_uint32},
+    {"conn_wait", AT(conn_wait_ns), member_read_duration, member_write_duration},
+    {"connect_timeout", AT(connect_timeout_ns), member_read_duration, member_write_duration},
+    {"handshake_timeout", AT(handshake_timeout_ns), member_read_duration, member_write_duration},
+    {"tcp_keepalive", AT(tcp_keepalive_ns), member_read_duration, member_write_duration},
 };
 
 /* CoreDNS's defaults, and ours where CoreDNS has none. Returns false when out of memory. */
@@ -447,6 +457,9 @@ static bool stanza_init(struct config_stanza *stanza)
     stanza->health_interval_ns = 500 * MILLISECOND;
     stanza->max_fails = 2;
     stanza->port_budget = 1000;
+    stanza->pipeline = 1;
+    stanza->conn_wait_ns = 5 * SECOND;
+    stanza->handshake_timeout_ns = 2 * SECOND;
     stanza->tls_servername = strdup("");
     return stanza->tls_servername != NULL && name_set(&stanza->from, ".", root, 1) &&
            name_set(&stanza->health_domain, ".", root, 1);
@@ -467,6 +480,23 @@ static int stanza_check(struct reader *reader, const struct config_stanza *stanz
     if (stanza->read_timeout_ns == 0) {
         (void)reader_push(reader, "read_timeout");
         return reader_fail(reader, "read_timeout must be positive: 0s");
+    }
+    if (stanza->pipeline == 0) {
+        (void)reader_push(reader, "pipeline");
+        return reader_fail(reader, "pipeline must be positive: 0");
+    }
+    if (stanza->max_age_jitter > 100) {
+        (void)reader_push(reader, "max_age_jitter");
+        return reader_fail(reader, "max_age_jitter is a percentage: %" PRIu32, stanza->max_age_jitter);
+    }
+    if (stanza->handshake_timeout_ns == 0) {
+        (void)reader_push(reader, "handshake_timeout");
+        return reader_fail(reader, "handshake_timeout must be positive: 0s");
+    }
+    if (stanza->max_conns > 0 && stanza->min_idle_conns > stanza->max_conns) {
+        (void)reader_push(reader, "min_idle_conns");
+        return reader_fail(reader, "min_idle_conns (%" PRIu32 ") must not be more than max_conns (%" PRIu32 ")",
+                           stanza->min_idle_conns, stanza->max_conns);
     }
     if (stanza->to_count == 0) {
         (void)reader_push(reader, "to");

@@ -72,6 +72,18 @@ struct config_stanza {
     uint32_t port_budget; /**< fresh UDP source ports per upstream and second; ours, default 1000, 0
                              = CoreDNS's pooling */
 
+    /* ours as well: limits on connections, per upstream and per type as max_idle_conns; see options.c */
+    uint32_t pipeline;  /**< exchanges in flight on one TCP or TLS connection, at least 1 */
+    uint32_t max_conns; /**< 0 unlimited */
+    uint32_t min_idle_conns;
+    uint32_t max_conn_uses;  /**< 0 unlimited */
+    uint32_t max_handshakes; /**< 0 unlimited */
+    uint32_t max_age_jitter; /**< per cent */
+    uint64_t conn_wait_ns;   /**< 0 refuses at once */
+    uint64_t connect_timeout_ns; /**< 0 adaptive (case 71) */
+    uint64_t handshake_timeout_ns;
+    uint64_t tcp_keepalive_ns; /**< 0 off */
+
     struct config_rcodes next;
     struct config_rcodes failover;
 

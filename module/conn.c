@@ -36,6 +36,14 @@ static int bind_source(int fd, const struct fwd_addr *source)
     return bind(fd, (struct sockaddr *)&sa, len) == 0 ? 0 : errno;
 }
 
+static void set_keepalive(int fd, uint64_t idle_ns)
+{
+    int seconds = idle_ns / 1000000000 > 0 ? (int)(idle_ns / 1000000000) : 1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &seconds, sizeof(seconds));
+}
+
 /* Opens a socket and connects it. @return the descriptor, or -1 with *ret_errno; *ret_pending when the connect goes on */
 static int open_socket(const struct transport *transport, const struct conn_ops *ops, bool *ret_pending, int *ret_errno)
 {
@@ -52,6 +60,9 @@ static int open_socket(const struct transport *transport, const struct conn_ops 
     }
     if (err == 0 && ops->socket_type == SOCK_STREAM) {
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+        if (transport->key.keepalive_ns > 0) {
+            set_keepalive(fd, transport->key.keepalive_ns);
+        }
     }
     *ret_pending = false;
     if (err == 0 && connect(fd, (struct sockaddr *)&sa, len) != 0) {

@@ -3,7 +3,7 @@
  * Happy path: create parses the configuration and finds or makes the transports; start runs the engine's threads; serve enters; stop closes the
  * intake, waits until the last completion has been delivered; destroy lets go of transports and engine.
  *
- * Failure modes: the configuration asks for what this version cannot do (host names, TLS, HTTPS): an error with its JSON pointer. Out of
+ * Failure modes: the configuration asks for what this version cannot do (host names): an error with its JSON pointer. Out of
  * memory half-way: what was built is taken down again. stop's time passes: what is left is canceled, and stop still waits for the
  * completions, which then need no network.
  */
@@ -35,9 +35,6 @@ int instance_supported(const struct config *config, struct fwd_error *error)
     for (size_t i = 0; i < config->stanza_count; i++) {
         const struct config_stanza *stanza = &config->stanzas[i];
         for (uint32_t j = 0; j < stanza->to_count; j++) {
-            if (stanza->to[j].proto != FWD_PROTO_UDP) {
-                return unsupported(error, i, j, "encrypted upstreams are not supported by this version");
-            }
             if (stanza->to[j].addr.family == 0) {
                 return unsupported(error, i, j, "host names as upstreams are not supported by this version");
             }
@@ -46,7 +43,7 @@ int instance_supported(const struct config *config, struct fwd_error *error)
     return FWD_OK;
 }
 
-static struct transport_key key_of(const struct config_stanza *stanza, const struct config_to *to)
+static struct transport_key key_of(const struct config_stanza *stanza, const struct config_to *to, struct tls *tls)
 {
     struct transport_key key;
     memset(&key, 0, sizeof(key)); /* compared octet by octet */
@@ -55,32 +52,83 @@ static struct transport_key key_of(const struct config_stanza *stanza, const str
         key.source = stanza->source_address;
     }
     key.proto = to->proto;
+    key.tls = tls;
     key.port_budget = stanza->port_budget;
     key.expire_ns = stanza->expire_ns;
     key.max_age_ns = stanza->max_age_ns;
     key.max_idle = stanza->max_idle_conns;
+    key.max_wait_ns = stanza->conn_wait_ns;
+    key.connect_timeout_ns = stanza->connect_timeout_ns;
+    key.handshake_timeout_ns = stanza->handshake_timeout_ns;
+    key.keepalive_ns = stanza->tcp_keepalive_ns;
+    key.places = stanza->pipeline;
+    key.max_open = stanza->max_conns;
+    key.max_dialling = stanza->max_handshakes;
+    key.min_idle = stanza->min_idle_conns;
+    key.max_uses = stanza->max_conn_uses;
+    key.age_jitter = stanza->max_age_jitter;
+    key.doh_get = stanza->doh_get;
     return key;
 }
 
-static int open_proxy(struct fwd_instance *instance, struct stanza *stanza, uint32_t i)
+static struct tls_settings tls_settings_of(const struct config_stanza *stanza, const struct config_to *to)
+{
+    return (struct tls_settings){
+        .ca = stanza->tls_ca,
+        .cert = stanza->tls_cert,
+        .key = stanza->tls_key,
+        .name = to->tls_servername[0] != '\0' ? to->tls_servername : stanza->tls_servername,
+        .addr = to->addr,
+        .proto = to->proto,
+    };
+}
+
+/* The identity of an encrypted upstream, with a use of the caller's; NULL for a plain one. */
+static int use_identity(struct fwd_instance *instance, const struct stanza *stanza, const struct config_to *to,
+                        struct tls **ret, struct fwd_error *error)
+{
+    *ret = NULL;
+    if (to->proto == FWD_PROTO_UDP) {
+        return 0;
+    }
+    char why[TLS_WHY];
+    struct tls_settings settings = tls_settings_of(stanza->config, to);
+    *ret = engine_use_tls(instance->engine, &settings, why);
+    if (*ret != NULL) {
+        return 0;
+    }
+    char pointer[64];
+    (void)snprintf(pointer, sizeof(pointer), "/forward/%u/tls", (unsigned)stanza->index);
+    struct error_place place = {.pointer = pointer};
+    return error_set(error, FWD_ERR_CONFIG, &place, "%s", why);
+}
+
+static int open_proxy(struct fwd_instance *instance, struct stanza *stanza, uint32_t i, struct fwd_error *error)
 {
     struct engine *engine = instance->engine;
     const struct config_to *to = &stanza->config->to[i];
-    struct transport_key key = key_of(stanza->config, to);
-    struct transport *transport = engine_use_transport(engine, &key, to->text);
-    if (transport == NULL) {
-        return FWD_ERR_NOMEM;
+    struct tls *tls;
+    int r = use_identity(instance, stanza, to, &tls, error);
+    if (r < 0) {
+        return r;
     }
-    struct health *health = health_use(engine, transport, stanza->config);
+    struct transport_key key = key_of(stanza->config, to, tls);
+    struct transport *transport = engine_use_transport(engine, &key, to->text);
+    if (tls != NULL) {
+        engine_leave_tls(engine, tls); /* the transport has a use of its own */
+    }
+    struct health *health = transport != NULL ? health_use(engine, transport, stanza->config) : NULL;
     if (health == NULL) {
-        engine_leave_transport(engine, transport);
-        return FWD_ERR_NOMEM;
+        if (transport != NULL) {
+            engine_leave_transport(engine, transport);
+        }
+        return error_set(error, FWD_ERR_NOMEM, NULL, "%s", error_text(FWD_ERR_NOMEM));
     }
     stanza->proxies[i] = (struct fwd_proxy){.stanza = stanza, .transport = transport, .health = health};
     return 0;
 }
 
-static int open_stanzas(struct fwd_instance *instance)
+static int open_stanzas(struct fwd_instance *instance, struct fwd_error *error)
 {
     const struct config *config = instance->config;
     size_t proxies = 0;
@@ -90,7 +138,7 @@ static int open_stanzas(struct fwd_instance *instance)
     instance->stanzas = calloc(config->stanza_count + 1, sizeof(*instance->stanzas));
     instance->proxies = calloc(proxies + 1, sizeof(*instance->proxies));
     if (instance->stanzas == NULL || instance->proxies == NULL) {
-        return FWD_ERR_NOMEM;
+        return error_set(error, FWD_ERR_NOMEM, NULL, "%s", error_text(FWD_ERR_NOMEM));
     }
     instance->stanza_count = (uint32_t)config->stanza_count;
     for (uint32_t i = 0; i < instance->stanza_count; i++) {
@@ -101,7 +149,7 @@ static int open_stanzas(struct fwd_instance *instance)
         stanza->count = stanza->config->to_count;
         stanza->proxies = instance->proxies + instance->proxy_count;
         for (uint32_t j = 0; j < stanza->count; j++) {
-            int r = open_proxy(instance, stanza, j);
+            int r = open_proxy(instance, stanza, j, error);
             if (r < 0) {
                 return r;
             }
@@ -142,11 +190,12 @@ int instance_create(const struct fwd_host *host, const char *config, size_t len,
         goto fail;
     }
     r = engine_acquire(&instance->services, instance->config->io_threads, &instance->engine);
-    if (r == 0) {
-        r = open_stanzas(instance);
-    }
     if (r < 0) {
         (void)error_set(error, r, NULL, "%s", error_text(r));
+        goto fail;
+    }
+    r = open_stanzas(instance, error);
+    if (r < 0) {
         goto fail;
     }
     *ret = instance;

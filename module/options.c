@@ -69,6 +69,28 @@ const struct option_def option_defs[] = {
      COREDNS},
     {"port_budget", "integer", "1000", UINT32_RANGE, "port_budget N",
      "Fresh UDP source ports per upstream and second (RFC 5452); 0 pools as CoreDNS does.", "fwd"},
+    {"pipeline", "integer", "1", "1 to 4294967295", "pipeline N",
+     "Most queries in flight on one TCP or TLS connection (RFC 7766 6.2.1.1); 1 is one at a time.", "fwd"},
+    {"max_conns", "integer", "0", UINT32_RANGE, "max_conns N",
+     "Most open connections per upstream and type, dialling, in use and idle; at the limit queries wait in order of "
+     "arrival; 0 is unlimited.",
+     "fwd"},
+    {"min_idle_conns", "integer", "0", UINT32_RANGE, "min_idle_conns N",
+     "TCP or TLS connections kept open and idle per upstream, opened anew in the background.", "fwd"},
+    {"max_conn_uses", "integer", "0", UINT32_RANGE, "max_conn_uses N",
+     "Queries after which a connection is closed; 0 is unlimited.", "fwd"},
+    {"max_handshakes", "integer", "0", UINT32_RANGE, "max_handshakes N",
+     "Most connections that dial or shake hands at once per upstream; 0 is unlimited.", "fwd"},
+    {"max_age_jitter", "integer", "0", "0 to 100", "max_age_jitter PERCENT",
+     "By how much of max_age a connection's own age limit is shortened at random.", "fwd"},
+    {"conn_wait", "duration", "\"5s\"", DURATION_RANGE, "conn_wait DURATION",
+     "How long a query waits for a connection at the limit; 0s refuses it at once.", "fwd"},
+    {"connect_timeout", "duration", "\"0s\"", DURATION_RANGE, "connect_timeout DURATION",
+     "Longest time for a TCP connection to be established; 0s adapts between 1s and 30s as CoreDNS does.", "fwd"},
+    {"handshake_timeout", "duration", "\"2s\"", "more than 0s", "handshake_timeout DURATION",
+     "Longest time for a TLS handshake.", "fwd"},
+    {"tcp_keepalive", "duration", "\"0s\"", DURATION_RANGE, "tcp_keepalive DURATION",
+     "Idle time before TCP keepalive probes; 0s sends none.", "fwd"},
 };
 
 const size_t option_defs_count = sizeof(option_defs) / sizeof(*option_defs);

@@ -78,6 +78,28 @@ static int uint32_read(struct stanza_parser *parser, const char *name)
     return stanza_set(parser, name, json_integer(number));
 }
 
+static int positive_uint32_read(struct stanza_parser *parser, const char *name)
+{
+    int status = uint32_read(parser, name);
+
+    if (status == FWD_OK && strspn(stanza_value(parser), "0") == strlen(stanza_value(parser))) {
+        return stanza_error(parser, "%s must be positive: %s", name, stanza_value(parser));
+    }
+    return status;
+}
+
+static int percent_read(struct stanza_parser *parser, const char *name)
+{
+    char reason[GOTEXT_REASON];
+    uint32_t percent;
+    int status = uint32_read(parser, name);
+
+    if (status == FWD_OK && (gotext_uint32(stanza_value(parser), &percent, reason) != 0 || percent > 100)) {
+        return stanza_error(parser, "%s is a percentage: %s", name, stanza_value(parser));
+    }
+    return status;
+}
+
 static int count_read(struct stanza_parser *parser, const char *name)
 {
     char reason[GOTEXT_REASON];
@@ -118,7 +140,14 @@ static int max_age_read(struct stanza_parser *parser, const char *name)
     return duration_read(parser, name, &parser->max_age_ns);
 }
 
-static int read_timeout_read(struct stanza_parser *parser, const char *name)
+static int plain_duration_read(struct stanza_parser *parser, const char *name)
+{
+    int64_t ns;
+
+    return duration_read(parser, name, &ns);
+}
+
+static int positive_duration_read(struct stanza_parser *parser, const char *name)
 {
     char text[GOTEXT_DURATION];
     int64_t ns;
@@ -126,7 +155,7 @@ static int read_timeout_read(struct stanza_parser *parser, const char *name)
 
     if (status == FWD_OK && ns <= 0) {
         gotext_duration_print(ns, text);
-        return stanza_error(parser, "read_timeout must be positive: %s", text);
+        return stanza_error(parser, "%s must be positive: %s", name, text);
     }
     return status == FWD_OK ? stanza_set(parser, name, duration_to_json(ns)) : status;
 }
@@ -395,7 +424,7 @@ static const struct option {
     {"expire", expire_read},
     {"max_age", max_age_read},
     {"max_idle_conns", count_read},
-    {"read_timeout", read_timeout_read},
+    {"read_timeout", positive_duration_read},
     {"doh_method", doh_method_read},
     {"policy", policy_read},
     {"max_concurrent", count_read},
@@ -406,6 +435,16 @@ static const struct option {
     {"resolver", resolver_read},
     {"source_address", source_address_read},
     {"port_budget", uint32_read},
+    {"pipeline", positive_uint32_read},
+    {"max_conns", uint32_read},
+    {"min_idle_conns", uint32_read},
+    {"max_conn_uses", uint32_read},
+    {"max_handshakes", uint32_read},
+    {"max_age_jitter", percent_read},
+    {"conn_wait", plain_duration_read},
+    {"connect_timeout", plain_duration_read},
+    {"handshake_timeout", positive_duration_read},
+    {"tcp_keepalive", plain_duration_read},
 };
 
 /** Reads the option that the current token names. */

@@ -105,6 +105,9 @@ struct transport *transport_create(struct engine *engine, const struct transport
         free(t);
         return NULL;
     }
+    if (key->tls != NULL) {
+        key->tls->users++; /* the engine's mutex is held */
+    }
     atomic_store(&t->refs, 2); /* the creator and the janitor */
     struct pool_limits limits = limits_of(key, true);
     pool_init(&t->udp, &limits);
@@ -132,6 +135,9 @@ void transport_unref(struct transport *transport)
     }
     pool_fini(&transport->udp);
     pool_fini(&transport->stream);
+    if (transport->key.tls != NULL) {
+        engine_leave_tls(transport->engine, transport->key.tls);
+    }
     free(transport->authority);
     free(transport);
 }

@@ -63,7 +63,8 @@ struct transport {
 
 enum { EXCHANGE_ONE_SHOT = 1 }; /**< a new conn, never pooled: probes (case 83) */
 
-/** Makes a transport with one reference and starts its janitor. @param to its name in metrics. @return NULL when out of memory */
+/** Makes a transport with one reference and starts its janitor. The engine's mutex is held. @param to its name in metrics.
+ *  @return NULL when out of memory */
 struct transport *transport_create(struct engine *engine, const struct transport_key *key, const char *to);
 
 struct transport *transport_ref(struct transport *transport);

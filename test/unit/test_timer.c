@@ -19,9 +19,10 @@ struct entry {
 static struct wheel wheel;
 static unsigned fired;
 
-static void claim(struct timer *timer)
+static bool claim(struct timer *timer)
 {
     ((struct entry *)timer)->claimed++;
+    return true;
 }
 
 static void fire(struct timer *timer)
