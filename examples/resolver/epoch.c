@@ -167,12 +167,6 @@ struct epoch *epoch_create(struct config *config, struct epoch *before, unsigned
     return epoch;
 }
 
-/** Makes the last epoch. */
-struct epoch *epoch_create_empty(void)
-{
-    return calloc(1, sizeof(struct epoch));
-}
-
 /** Creates instances. */
 bool epoch_instances(struct epoch *epoch, const struct module *module, const struct fwd_host *host,
                      struct failure *failure)
@@ -236,7 +230,7 @@ void epoch_succeed(struct epoch *before, struct epoch *after)
 void epoch_drain(struct epoch *epoch, const struct module *module, uint64_t drain_ns)
 {
     uint64_t deadline = clock_ns() + drain_ns;
-    for (size_t s = 0; epoch->config != NULL && s < epoch->config->count; s++) {
+    for (size_t s = 0; s < epoch->config->count; s++) {
         struct server *server = &epoch->config->servers[s];
         if (server->instance == NULL) {
             continue;

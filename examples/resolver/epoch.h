@@ -30,7 +30,7 @@ struct port {
 };
 
 struct epoch {
-    struct config *config; /**< NULL in the empty epoch that ends the service */
+    struct config *config; /**< NULL in the epoch without addresses that ends the service */
     struct site *sites;
     size_t site_count;
     struct port *ports; /**< per worker site_count UDP sockets, then as many TCP ones */
@@ -41,9 +41,6 @@ struct epoch {
  * succeeds. */
 struct epoch *epoch_create(struct config *config, struct epoch *before, unsigned workers,
                            struct failure *failure);
-
-/** An epoch without any address, for the end. NULL when out of memory. */
-struct epoch *epoch_create_empty(void);
 
 /** Makes the instances, whose completions go to done. */
 bool epoch_instances(struct epoch *epoch, const struct module *module, const struct fwd_host *host,

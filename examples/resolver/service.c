@@ -88,7 +88,27 @@ bool service_open(struct service *service, struct config *config, struct failure
     return epoch != NULL;
 }
 
-/** Starts. */
+/** Counts a worker. */
+void service_acknowledge(struct service *service)
+{
+    (void)pthread_mutex_lock(&service->mutex);
+    service->acknowledged++;
+    (void)pthread_cond_signal(&service->changed);
+    (void)pthread_mutex_unlock(&service->mutex);
+}
+
+static void acknowledged_wait(struct service *service)
+{
+    (void)pthread_mutex_lock(&service->mutex);
+    while (service->acknowledged < service->worker_count) {
+        (void)pthread_cond_wait(&service->changed, &service->mutex);
+    }
+    service->acknowledged = 0;
+    (void)pthread_mutex_unlock(&service->mutex);
+}
+
+/** Starts. Each worker has the first epoch when it returns: the next one is told of the sockets as
+ * changes to that. */
 bool service_start(struct service *service, struct failure *failure)
 {
     if (!epoch_start(atomic_load(&service->epoch), service->module, failure)) {
@@ -99,33 +119,33 @@ bool service_start(struct service *service, struct failure *failure)
             return failure_set(failure, "cannot start a thread");
         }
     }
+    acknowledged_wait(service);
     return true;
 }
 
-/** Counts a worker. */
-void service_acknowledge(struct service *service)
+static void workers_wake(struct service *service)
 {
-    (void)pthread_mutex_lock(&service->mutex);
-    service->acknowledged++;
-    (void)pthread_cond_signal(&service->changed);
-    (void)pthread_mutex_unlock(&service->mutex);
+    for (unsigned i = 0; i < service->worker_count; i++) {
+        worker_wake(&service->workers[i]);
+    }
 }
 
 /* Makes all workers go over to an epoch and waits until they have. */
 static void epoch_publish(struct service *service, struct epoch *epoch)
 {
-    unsigned running = 0;
-    (void)pthread_mutex_lock(&service->mutex);
-    service->acknowledged = 0;
     atomic_store(&service->epoch, epoch);
+    workers_wake(service);
+    acknowledged_wait(service);
+}
+
+/* Ends the workers' threads. */
+static void workers_join(struct service *service)
+{
+    atomic_store(&service->stopping, true);
+    workers_wake(service);
     for (unsigned i = 0; i < service->worker_count; i++) {
-        running += service->workers[i].running;
-        worker_wake(&service->workers[i]);
+        worker_join(&service->workers[i]);
     }
-    while (service->acknowledged < running) {
-        (void)pthread_cond_wait(&service->changed, &service->mutex);
-    }
-    (void)pthread_mutex_unlock(&service->mutex);
 }
 
 static void *retire_run(void *arg)
@@ -187,39 +207,28 @@ bool service_reload(struct service *service, struct config *config, struct failu
 void service_stop(struct service *service)
 {
     struct epoch *last = atomic_load(&service->epoch);
-    struct epoch *empty = epoch_create_empty();
-    if (empty != NULL) {
-        epoch_publish(service, empty);
-    }
+    epoch_publish(service, &service->none);
     epoch_drain(last, service->module, STOP_DRAIN_NS);
     retire_finish(service);
     /* The workers' last turn: it closes the TCP connections whose answers have gone. */
-    atomic_store(&service->stopping, true);
-    for (unsigned i = 0; i < service->worker_count; i++) {
-        worker_wake(&service->workers[i]);
-    }
-    for (unsigned i = 0; i < service->worker_count; i++) {
-        worker_join(&service->workers[i]);
-    }
-    if (empty != NULL) {
-        atomic_store(&service->epoch, empty);
-        epoch_destroy(last);
-    }
+    workers_join(service);
+    atomic_store(&service->epoch, NULL);
+    epoch_destroy(last);
 }
 
 /** Frees. */
 void service_fini(struct service *service)
 {
-    for (unsigned i = 0; i < service->worker_count; i++) {
-        worker_join(&service->workers[i]);
-        worker_fini(&service->workers[i]);
-    }
-    free(service->workers);
+    workers_join(service);
     struct epoch *epoch = atomic_load(&service->epoch);
-    if (epoch != NULL) {
+    if (epoch != NULL) { /* never quite started */
         epoch_drain(epoch, service->module, 0);
         epoch_destroy(epoch);
     }
+    for (unsigned i = 0; i < service->worker_count; i++) {
+        worker_fini(&service->workers[i]);
+    }
+    free(service->workers);
     (void)pthread_cond_destroy(&service->changed);
     (void)pthread_mutex_destroy(&service->mutex);
 }

@@ -18,6 +18,7 @@ struct service {
     struct fwd_host host;
 
     _Atomic(struct epoch *) epoch;
+    struct epoch none;    /**< without any address: the last one */
     atomic_bool stopping; /**< workers end */
 
     pthread_mutex_t mutex;

@@ -29,6 +29,19 @@ def answer_a(query):
     )
 
 
+def same_port():
+    """A UDP and a listening TCP socket on one port; the kernel knows only one of the two to be free."""
+    while True:
+        tcp = socket.create_server(("127.0.0.1", 0), backlog=64)
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            udp.bind(tcp.getsockname())
+            return udp, tcp
+        except OSError:
+            udp.close()
+            tcp.close()
+
+
 class Upstream:
     """Answers each query with what `answer(query)` returns: one message, a list of them, or None."""
 
@@ -38,10 +51,8 @@ class Upstream:
         self.peers = set()
         self.changed = threading.Condition()
         self.closed = False
-        self.tcp = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.udp, self.tcp = same_port()
         self.port = self.tcp.getsockname()[1]
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind(("127.0.0.1", self.port))
         self.conns = []
         for target in (self.serve_udp, self.serve_tcp):
             threading.Thread(target=target, daemon=True).start()
@@ -184,6 +195,7 @@ class Daemon:
             reader.join(PATIENCE)
         self.process.stdout.close()
         self.process.stderr.close()
+        self.directory.cleanup()
         return status
 
     def stop(self):
@@ -195,7 +207,6 @@ class Daemon:
         status = self.wait()
         if status != 0:
             print(self.errors, file=sys.stderr)
-        self.directory.cleanup()
         return status
 
     def udp(self, message, port=None, host="127.0.0.1", timeout=PATIENCE):
