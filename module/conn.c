@@ -408,7 +408,7 @@ static struct exchange *fail_all(struct conn *conn, int sys_errno, enum phase ph
     bool silent = conn->in_len == 0 && sys_errno != EBADMSG && sys_errno != ETIMEDOUT && sys_errno != ECANCELED;
     while (conn->exchanges != NULL) {
         struct exchange *x = conn->exchanges;
-        exchange_fail_locked(x, exchange_error_of(sys_errno), sys_errno, x->sent ? phase : PHASE_DIAL, now);
+        exchange_fail_locked(x, exchange_error_of(sys_errno), sys_errno, x->sent || phase == PHASE_HANDSHAKE ? phase : PHASE_DIAL, now);
         /* on a shared conn the death of the conn says nothing about any one exchange: each is tried again */
         x->outcome.stale = x->sent && silent && (x->reused || several);
         x->outcome.shared = conn->node.shareable;

@@ -19,9 +19,11 @@ static json_t *pool_json(struct pool *pool)
 {
     struct pool_counts c;
     pool_get_counts(pool, &c);
-    return json_pack("{s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "idle", (int)c.idle, "active", (int)(c.open - c.idle), "hits",
-                     (json_int_t)c.hits, "misses", (json_int_t)c.misses, "expired", (json_int_t)c.expired, "aged",
-                     (json_int_t)c.aged, "overflow", (json_int_t)c.overflow, "died", (json_int_t)c.died);
+    return json_pack("{s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I}}", "idle", (int)c.idle, "active",
+                     (int)(c.open - c.idle), "dialling", (int)c.dialling, "waiting", (int)c.waiting, "hits", (json_int_t)c.hits,
+                     "misses", (json_int_t)c.misses, "waits", (json_int_t)c.waits, "refused", (json_int_t)c.refused, "closed",
+                     "expired", (json_int_t)c.expired, "aged", (json_int_t)c.aged, "used_up", (json_int_t)c.used_up, "overflow",
+                     (json_int_t)c.overflow, "died", (json_int_t)c.died);
 }
 
 static const char *transport_name(uint32_t proto)

@@ -27,6 +27,8 @@ enum family {
     ERRORS,
     DROPS,
     STALE,
+    HANDSHAKES,
+    WAITED,
     FAMILIES,
 };
 
@@ -48,6 +50,9 @@ const struct metric_def metric_defs[FAMILIES] = {
                "Messages from an upstream that were no answer to a query in flight, by reason.", {"to", "reason"}},
     [STALE] = {"fwd_proxy_stale_retries_total", "counter",
                "Exchanges repeated at no charge because a reused connection had been closed.", {"to"}},
+    [HANDSHAKES] = {"fwd_proxy_tls_handshakes_total", "counter", "TLS handshakes completed, and whether they resumed a session.",
+                    {"to", "resumed"}},
+    [WAITED] = {"fwd_proxy_conn_wait_seconds", "histogram", "Time that queries waited for a connection at a limit.", {"to"}},
 };
 const size_t metric_defs_count = FAMILIES;
 
@@ -107,11 +112,13 @@ static void add_if_used(struct collector *c, enum family family, const char *con
     }
 }
 
-static void collect_duration(struct collector *c, const struct series *s, uint32_t rcode)
+/* Sum over the shards of the histogram whose pointer lies at this offset. */
+static void add_histogram(struct collector *c, enum family family, const char *const *labels, const struct series *s,
+                          size_t offset)
 {
     uint64_t counts[SERIES_BUCKETS + 1] = {0}, total = 0, sum_ns = 0;
     for (uint32_t i = 0; i < SERIES_SHARDS; i++) {
-        struct histogram *h = atomic_load((_Atomic(struct histogram *) *)&s->shards[i].duration[rcode]);
+        struct histogram *h = atomic_load((_Atomic(struct histogram *) *)((char *)&s->shards[i] + offset));
         for (uint32_t b = 0; h != NULL && b <= SERIES_BUCKETS; b++) {
             counts[b] += load(&h->buckets[b]);
         }
@@ -128,11 +135,17 @@ static void collect_duration(struct collector *c, const struct series *s, uint32
         json_decref(buckets);
         return;
     }
+    json_t *value = json_pack("{s:o, s:f, s:I}", "buckets", buckets, "sum", (double)sum_ns / 1e9, "count", (json_int_t)total);
+    add_sample(c, family, labels, value);
+}
+
+static void collect_duration(struct collector *c, const struct series *s, uint32_t rcode)
+{
     char number[16];
     (void)snprintf(number, sizeof(number), "%u", (unsigned)rcode);
     const char *name = rcode_mnemonic((int)rcode);
-    json_t *value = json_pack("{s:o, s:f, s:I}", "buckets", buckets, "sum", (double)sum_ns / 1e9, "count", (json_int_t)total);
-    add_sample(c, DURATION, (const char *const[]){"forward", s->to, name != NULL ? name : number}, value);
+    const char *const labels[] = {"forward", s->to, name != NULL ? name : number};
+    add_histogram(c, DURATION, labels, s, offsetof(struct series_shard, duration) + rcode * sizeof(struct histogram *));
 }
 
 static void collect_series(struct collector *c, const struct series *s)
@@ -154,6 +167,11 @@ static void collect_series(struct collector *c, const struct series *s)
         const char *const labels[] = {s->to, drop_labels[d]};
         add_if_used(c, DROPS, labels, s, offsetof(struct series_shard, drops) + d * sizeof(uint64_t));
     }
+    for (uint32_t resumed = 0; resumed < 2; resumed++) {
+        const char *const labels[] = {s->to, resumed != 0 ? "true" : "false"};
+        add_if_used(c, HANDSHAKES, labels, s, offsetof(struct series_shard, handshakes) + resumed * sizeof(uint64_t));
+    }
+    add_histogram(c, WAITED, (const char *const[]){s->to}, s, offsetof(struct series_shard, waited));
     add_if_used(c, STALE, (const char *const[]){s->to}, s, offsetof(struct series_shard, stale));
 }
 
