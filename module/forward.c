@@ -21,6 +21,7 @@
 
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define SECOND_NS UINT64_C(1000000000)
@@ -255,6 +256,20 @@ static void forget_progress(struct query *q)
     q->detail[0] = '\0';
 }
 
+/* Writes the policy's order of the stanza's upstreams, into memory of its own where there are many. */
+static int put_in_order(struct query *q)
+{
+    struct stanza *stanza = q->stanza;
+    if (stanza->count > QUERY_FEW) {
+        uint8_t *many = realloc(q->order != q->few ? q->order : NULL, QUERY_MAX_UPSTREAMS);
+        if (many == NULL) {
+            return FWD_ERR_NOMEM;
+        }
+        q->order = many;
+    }
+    return policy_order(stanza->config->policy, &stanza->turn, services_of(q), stanza->count, q->order);
+}
+
 /* Begins with a stanza: it has its own budget, as each forward has in CoreDNS's chain. */
 static enum step enter_stanza(struct query *q, struct stanza *stanza, struct loop_done *ret)
 {
@@ -268,10 +283,10 @@ static enum step enter_stanza(struct query *q, struct stanza *stanza, struct loo
         atomic_fetch_add_explicit(&totals.max_concurrent_rejects, 1, memory_order_relaxed);
         return end_with(q, FWD_KIND_RCODE, RCODE_REFUSED, ret);
     }
-    int r = policy_order(config->policy, &stanza->turn, services_of(q), stanza->count, q->order);
+    int r = put_in_order(q);
     if (r < 0) {
         q->error = r;
-        (void)snprintf(q->detail, sizeof(q->detail), "random source: %s", error_text(r));
+        (void)snprintf(q->detail, sizeof(q->detail), "choosing an upstream: %s", error_text(r));
         return end_failed(q, ret);
     }
     q->x.limit_ns = services_mono(services_of(q)) + BUDGET_S * SECOND_NS;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "config.h"
+#include "namemap.h"
 #include "query.h"
 
 #include <stdatomic.h>
@@ -26,6 +27,7 @@ struct stanza {
     uint32_t index;
     uint32_t count; /* of proxies */
     struct fwd_proxy *proxies;
+    struct namemap except; /* where there are many */
     atomic_uint turn;              /* round_robin */
     _Atomic int64_t concurrent;    /* only counted when max_concurrent is set */
 };

@@ -3,7 +3,7 @@
  * Happy path: create parses the configuration and finds or makes the transports; start runs the engine's threads; serve enters; stop closes the
  * intake, waits until the last completion has been delivered; destroy lets go of transports and engine.
  *
- * Failure modes: the configuration asks for what this version cannot do (host names): an error with its JSON pointer. Out of
+ * Failure modes: a host name has no address, or there are too many upstreams: an error with its JSON pointer. Out of
  * memory half-way: what was built is taken down again. stop's time passes: what is left is canceled, and stop still waits for the
  * completions, which then need no network.
  */
@@ -12,6 +12,7 @@
 #include "engine.h"
 #include "error.h"
 #include "health.h"
+#include "resolve.h"
 #include "transport.h"
 
 #include <errno.h>
@@ -22,25 +23,32 @@
 
 #define SECOND_NS UINT64_C(1000000000)
 
-static int unsupported(struct fwd_error *error, size_t stanza, size_t to, const char *what)
-{
-    char pointer[64];
-    (void)snprintf(pointer, sizeof(pointer), "/forward/%zu/to/%zu", stanza, to);
-    struct error_place place = {.pointer = pointer};
-    return error_set(error, FWD_ERR_UNSUPPORTED, &place, "%s", what);
-}
+enum { FEW_NAMES = 8 };
 
 int instance_supported(const struct config *config, struct fwd_error *error)
 {
+    char pointer[64];
+    struct error_place place = {.pointer = pointer};
     for (size_t i = 0; i < config->stanza_count; i++) {
-        const struct config_stanza *stanza = &config->stanzas[i];
-        for (uint32_t j = 0; j < stanza->to_count; j++) {
-            if (stanza->to[j].addr.family == 0) {
-                return unsupported(error, i, j, "host names as upstreams are not supported by this version");
-            }
+        (void)snprintf(pointer, sizeof(pointer), "/forward/%zu/to", i);
+        if (config->stanzas[i].to_count > QUERY_MAX_UPSTREAMS) {
+            return error_set(error, FWD_ERR_UNSUPPORTED, &place, "more than %d upstreams after expansion: %u", QUERY_MAX_UPSTREAMS,
+                             (unsigned)config->stanzas[i].to_count);
         }
     }
     return FWD_OK;
+}
+
+/* Looks host names up. */
+static int resolve_names(struct config *config, struct fwd_error *error)
+{
+    char pointer[64];
+    int r = FWD_OK;
+    for (size_t i = 0; r == FWD_OK && i < config->stanza_count; i++) {
+        (void)snprintf(pointer, sizeof(pointer), "/forward/%zu/to", i);
+        r = resolve_stanza(&config->stanzas[i], pointer, error);
+    }
+    return r;
 }
 
 static struct transport_key key_of(const struct config_stanza *stanza, const struct config_to *to, struct tls *tls)
@@ -128,6 +136,29 @@ static int open_proxy(struct fwd_instance *instance, struct stanza *stanza, uint
     return 0;
 }
 
+/* Indexes what is too many to be looked through one by one. */
+static bool index_names(struct fwd_instance *instance)
+{
+    const struct config *config = instance->config;
+    if (config->stanza_count > FEW_NAMES && !namemap_init(&instance->index, config->stanza_count)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < config->stanza_count; i++) {
+        const struct config_stanza *stanza = &config->stanzas[i];
+        struct namemap *except = &instance->stanzas[i].except;
+        if (instance->index.entries != NULL) {
+            namemap_add(&instance->index, stanza->from.wire, stanza->from.wire_len, i);
+        }
+        if (stanza->except_count > FEW_NAMES && !namemap_init(except, stanza->except_count)) {
+            return false;
+        }
+        for (uint32_t j = 0; except->entries != NULL && j < stanza->except_count; j++) {
+            namemap_add(except, stanza->except[j].wire, stanza->except[j].wire_len, j);
+        }
+    }
+    return true;
+}
+
 static int open_stanzas(struct fwd_instance *instance, struct fwd_error *error)
 {
     const struct config *config = instance->config;
@@ -141,6 +172,9 @@ static int open_stanzas(struct fwd_instance *instance, struct fwd_error *error)
         return error_set(error, FWD_ERR_NOMEM, NULL, "%s", error_text(FWD_ERR_NOMEM));
     }
     instance->stanza_count = (uint32_t)config->stanza_count;
+    if (!index_names(instance)) {
+        return error_set(error, FWD_ERR_NOMEM, NULL, "%s", error_text(FWD_ERR_NOMEM));
+    }
     for (uint32_t i = 0; i < instance->stanza_count; i++) {
         struct stanza *stanza = &instance->stanzas[i];
         stanza->config = &config->stanzas[i];
@@ -167,6 +201,10 @@ static void instance_free(struct fwd_instance *instance)
     if (instance->engine != NULL) {
         engine_release(instance->engine);
     }
+    for (uint32_t i = 0; i < instance->stanza_count; i++) {
+        namemap_fini(&instance->stanzas[i].except);
+    }
+    namemap_fini(&instance->index);
     free(instance->proxies);
     free(instance->stanzas);
     config_destroy(instance->config);
@@ -183,6 +221,9 @@ int instance_create(const struct fwd_host *host, const char *config, size_t len,
     memcpy(&instance->host, host, host->struct_size < sizeof(*host) ? host->struct_size : sizeof(*host));
     services_get(&instance->services, host);
     int r = config_parse(config, len, &instance->config, error);
+    if (r == 0) {
+        r = resolve_names(instance->config, error);
+    }
     if (r == 0) {
         r = instance_supported(instance->config, error);
     }
@@ -327,44 +368,73 @@ int instance_run(struct fwd_instance *instance)
     return (int)(loop->delivered - before);
 }
 
-/* True when zone is the name or a parent of it. Both in wire form; label lengths are no letters, so all octets are folded alike. */
-static bool is_below(const uint8_t *name, uint32_t len, const struct config_name *zone)
+/* True when zone is the name or a parent of it. */
+static bool is_below(const struct suffixes *name, const struct config_name *zone)
 {
-    if (zone->wire_len > len) {
-        return false;
+    uint32_t start = name->len - zone->wire_len;
+    for (uint32_t i = 0; i < name->count && zone->wire_len <= name->len; i++) {
+        if (name->at[i] == start) {
+            return memcmp(name->wire + start, zone->wire, zone->wire_len) == 0;
+        }
     }
-    uint32_t at = 0, start = len - zone->wire_len;
-    while (at < start) {
-        at += 1U + name[at];
-    }
-    return at == start && memcmp(name + at, zone->wire, zone->wire_len) == 0;
+    return false;
 }
 
-static bool excepted(const struct config_stanza *config, const uint8_t *name, uint32_t len)
+static bool excepted(const struct stanza *stanza, const struct suffixes *name)
 {
-    if (len == config->from.wire_len) {
+    const struct config_stanza *config = stanza->config;
+    if (name->len == config->from.wire_len) {
         return false; /* FROM itself is always allowed */
     }
+    if (stanza->except.entries != NULL) {
+        for (uint32_t i = 0; i < name->count; i++) {
+            if (namemap_find(&stanza->except, name, i) != NULL) {
+                return true;
+            }
+        }
+        return false;
+    }
     for (uint32_t i = 0; i < config->except_count; i++) {
-        if (is_below(name, len, &config->except[i])) {
+        if (is_below(name, &config->except[i])) {
             return true;
         }
     }
     return false;
 }
 
+static bool matches(const struct stanza *stanza, const struct suffixes *name)
+{
+    return is_below(name, &stanza->config->from) && !excepted(stanza, name);
+}
+
+/* Of each zone at or above the name the first stanza that matches; of those the first in the file. */
+static struct stanza *match_by_index(struct fwd_instance *instance, uint32_t from, const struct suffixes *name)
+{
+    uint32_t best = instance->stanza_count;
+    for (uint32_t i = 0; i < name->count; i++) {
+        const struct namemap_entry *entry = namemap_find(&instance->index, name, i);
+        while (entry != NULL && entry->value < best) {
+            if (entry->value >= from && !excepted(&instance->stanzas[entry->value], name)) {
+                best = entry->value;
+                break;
+            }
+            entry = namemap_next(&instance->index, entry);
+        }
+    }
+    return best < instance->stanza_count ? &instance->stanzas[best] : NULL;
+}
+
 struct stanza *instance_match(struct fwd_instance *instance, uint32_t from, const uint8_t *qname, uint32_t len)
 {
-    uint8_t name[WIRE_MAX_NAME];
-    if (len > sizeof(name)) {
+    struct suffixes name;
+    if (!suffixes_init(&name, qname, len)) {
         return NULL;
     }
-    for (uint32_t i = 0; i < len; i++) {
-        name[i] = qname[i] >= 'A' && qname[i] <= 'Z' ? qname[i] | 0x20 : qname[i];
+    if (instance->index.entries != NULL) {
+        return match_by_index(instance, from, &name);
     }
     for (uint32_t i = from; i < instance->stanza_count; i++) {
-        const struct config_stanza *config = instance->stanzas[i].config;
-        if (is_below(name, len, &config->from) && !excepted(config, name, len)) {
+        if (matches(&instance->stanzas[i], &name)) {
             return &instance->stanzas[i];
         }
     }

@@ -24,6 +24,7 @@ struct fwd_instance {
     struct config *config;
     uint32_t stanza_count;
     struct stanza *stanzas;
+    struct namemap index; /* FROMs, where there are many stanzas */
     uint32_t proxy_count;
     struct fwd_proxy *proxies; /* of all stanzas, one after the other */
     atomic_int state;

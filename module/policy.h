@@ -9,7 +9,7 @@
 
 #include <stdatomic.h>
 
-/** Writes the order of count (1..15) upstreams into order.
+/** Writes the order of count (1..255) upstreams into order.
  *  @param turn the stanza's counter, used by round_robin
  *  @return 0, or an error of the random source */
 int policy_order(enum config_policy policy, atomic_uint *turn, const struct services *services,

@@ -79,6 +79,7 @@ struct query *query_alloc(struct query_slab *slab, struct fwd_instance *instance
     memset(&q->x, 0, offsetof(struct exchange, word));
     memset(&q->token, 0, offsetof(struct query, heap) - offsetof(struct query, token));
     q->heap = heap;
+    q->order = q->few;
     uint8_t *copy = heap != NULL ? heap : q->space;
     memcpy(copy, wire, len);
     q->x.wire = copy;
@@ -91,6 +92,10 @@ void query_free(struct query_slab *slab, struct query *query)
 {
     free(query->heap);
     query->heap = NULL;
+    if (query->order != query->few) {
+        free(query->order);
+    }
+    query->order = NULL;
     uint64_t word = atomic_load_explicit(&query->word, memory_order_relaxed);
     atomic_store(&query->word, (word | 1) + 1);
     pthread_mutex_lock(&slab->mutex);

@@ -21,6 +21,8 @@ struct stanza;
 enum {
     QUERY_INLINE = 400,
     QUERY_DETAIL = 224,
+    QUERY_FEW = 16,
+    QUERY_MAX_UPSTREAMS = 255, /* of a stanza, after expansion of files and host names */
     QUERY_CHUNK = 128,
     QUERY_CHUNKS = 8192,
     QUERY_COMPLETION_MAX = 256, /* largest fwd_host.completion_size; an appended field may go unfilled, never out of bounds */
@@ -47,7 +49,8 @@ struct query {
     struct fwd_proxy *proxy; /* of the last attempt; NULL when none was made */
     bool counted;            /* in stanza->concurrent */
     bool retry_tcp;          /* this attempt goes over TCP because of TC (case 50) */
-    uint8_t order[FWD_MAX_UPSTREAMS];
+    uint8_t *order; /* few, or allocated */
+    uint8_t few[QUERY_FEW];
     uint8_t at;
     uint8_t fails;     /* down ones met since the list was begun (case 47) */
     uint8_t failovers; /* case 55 */

@@ -262,11 +262,10 @@ uint32_t wire_rcode(const uint8_t *msg, uint32_t len)
     uint32_t rcode = msg[3] & 0x0f;
     uint32_t before = (uint32_t)wire_u16(msg + 6) + wire_u16(msg + 8);
     uint32_t extra = wire_u16(msg + 10);
-    if (extra == 0 || wire_u16(msg + 4) != 1) {
+    if (extra == 0) {
         return rcode;
     }
-    uint32_t at = skip_name(msg, len, WIRE_HEADER);
-    at = at != 0 ? at + 4 : 0;
+    uint32_t at = wire_records(msg, len);
     for (uint32_t i = 0; i < before + extra && at != 0; i++) {
         uint32_t owner = at;
         uint16_t type;
@@ -276,6 +275,27 @@ uint32_t wire_rcode(const uint8_t *msg, uint32_t len)
         }
     }
     return rcode;
+}
+
+uint32_t wire_records(const uint8_t *msg, uint32_t len)
+{
+    if (len < WIRE_HEADER || wire_u16(msg + 4) != 1) {
+        return 0;
+    }
+    uint32_t at = skip_name(msg, len, WIRE_HEADER);
+    return at != 0 && len - at >= 4 ? at + 4 : 0;
+}
+
+uint32_t wire_next_rr(const uint8_t *msg, uint32_t len, uint32_t at, struct wire_rr *ret)
+{
+    uint32_t fixed = skip_name(msg, len, at);
+    at = fixed != 0 ? skip_rr(msg, len, at, &ret->type) : 0;
+    if (at != 0) {
+        ret->rr_class = wire_u16(msg + fixed + 2);
+        ret->rdata_len = wire_u16(msg + fixed + 8);
+        ret->rdata = msg + fixed + 10;
+    }
+    return at;
 }
 
 static void age_ttl(uint8_t *ttl, uint32_t seconds)
@@ -289,8 +309,7 @@ static void age_ttl(uint8_t *ttl, uint32_t seconds)
 void wire_age(uint8_t *msg, uint32_t len, uint32_t seconds)
 {
     uint32_t count = (uint32_t)wire_u16(msg + 6) + wire_u16(msg + 8) + wire_u16(msg + 10);
-    uint32_t at = skip_name(msg, len, WIRE_HEADER);
-    at = at != 0 ? at + 4 : 0;
+    uint32_t at = wire_records(msg, len);
     for (; count > 0 && at != 0; count--) {
         uint32_t fixed = skip_name(msg, len, at);
         uint16_t type;

@@ -67,6 +67,20 @@ enum wire_answer wire_answer_check(uint8_t *msg, uint32_t *len, const uint8_t *q
 /** RCODE of the header, extended by the OPT record if there is one (RFC 6891 6.1.3). msg has passed wire_answer_check. */
 uint32_t wire_rcode(const uint8_t *msg, uint32_t len);
 
+/** One record, in place. */
+struct wire_rr {
+    uint16_t type;
+    uint16_t rr_class;
+    uint16_t rdata_len;
+    const uint8_t *rdata;
+};
+
+/** Offset of the first record behind the one question; 0 when there is none. */
+uint32_t wire_records(const uint8_t *msg, uint32_t len);
+
+/** The record at `at`. @return the offset behind it, 0 when it does not hold */
+uint32_t wire_next_rr(const uint8_t *msg, uint32_t len, uint32_t at, struct wire_rr *ret);
+
 /** Takes seconds off the TTL of every record but OPT, not below 0 (RFC 8484 5.1). msg has passed wire_answer_check. */
 void wire_age(uint8_t *msg, uint32_t len, uint32_t seconds);
 
