@@ -1,4 +1,5 @@
-/* What every test program ends with: runs a suite; the environment (CK_*) says how it is printed and forked. */
+/* What every test program ends with: runs a suite; the environment (CK_*) says how it is printed
+ * and forked. */
 #pragma once
 
 #include <check.h>

@@ -2,10 +2,12 @@
  *
  *   load [-q IN_FLIGHT] [-r PER_SECOND] [-l SECONDS] [-s SOCKETS] ADDRESS PORT
  *
- * Happy path: keeps IN_FLIGHT queries out (100), or fewer where -r says so, for SECONDS (3) over SOCKETS (16) sockets, waits for the
- * rest, and prints one line of JSON: rates, what was lost, RCODEs other than NOERROR, and latency in microseconds.
+ * Happy path: keeps IN_FLIGHT queries out (100), or fewer where -r says so, for SECONDS (3) over
+ * SOCKETS (16) sockets, waits for the rest, and prints one line of JSON: rates, what was lost,
+ * RCODEs other than NOERROR, and latency in microseconds.
  *
- * Failure modes: a query without an answer for 1 s counts as lost and its place is used again; answers that nobody waits for are ignored.
+ * Failure modes: a query without an answer for 1 s counts as lost and its place is used again;
+ * answers that nobody waits for are ignored.
  */
 #include <arpa/inet.h>
 #include <poll.h>
@@ -57,7 +59,8 @@ static uint64_t now_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* Latency is kept in buckets that are 1/64 of their octave wide: 1.6 % exact from 1 us to more than a minute. */
+/* Latency is kept in buckets that are 1/64 of their octave wide: 1.6 % exact from 1 us to more than
+ * a minute. */
 
 static unsigned bucket_of(uint64_t us)
 {
@@ -183,8 +186,9 @@ static void client_open(struct client *client, const struct sockaddr_in *server,
     require(connect(client->fd, (const struct sockaddr *)server, sizeof(*server)) == 0, "connect");
 }
 
-/** How many may be sent now. Without a rate, the number in flight grows over the first 200 ms, lest the start be a burst that overflows
- *  the forwarder's socket. With one, the share of a burst that was missed is not made up for. */
+/** How many may be sent now. Without a rate, the number in flight grows over the first 200 ms, lest
+ * the start be a burst that overflows the forwarder's socket. With one, the share of a burst that
+ * was missed is not made up for. */
 static uint32_t allowed(double rate, uint32_t in_flight, uint64_t start_ns)
 {
     static double credit_used;
@@ -226,8 +230,10 @@ static void drop_all_lost(struct client *clients, uint32_t sockets)
     }
 }
 
-/** Sends for so long, and waits for what is out then. @return seconds from the first query to the last answer */
-static double run(struct client *clients, uint32_t sockets, uint32_t in_flight, double rate, double seconds)
+/** Sends for so long, and waits for what is out then. @return seconds from the first query to the
+ * last answer */
+static double run(struct client *clients, uint32_t sockets, uint32_t in_flight, double rate,
+                  double seconds)
 {
     uint64_t start = now_ns(), end = start + (uint64_t)(seconds * 1e9), next_scan = start, now;
     uint32_t turn = 0;
@@ -272,9 +278,12 @@ int main(int argc, char **argv)
         }
     }
     sockets = sockets < in_flight ? sockets : in_flight;
-    if (argc - optind != 2 || sockets < 1 || sockets > SOCKETS_MAX || in_flight / sockets >= PLACES_MAX ||
+    if (argc - optind != 2 || sockets < 1 || sockets > SOCKETS_MAX ||
+        in_flight / sockets >= PLACES_MAX ||
         inet_pton(AF_INET, argv[optind], &server.sin_addr) != 1) {
-        fprintf(stderr, "usage: load [-q IN_FLIGHT] [-r PER_SECOND] [-l SECONDS] [-s SOCKETS] ADDRESS PORT\n");
+        fprintf(
+            stderr,
+            "usage: load [-q IN_FLIGHT] [-r PER_SECOND] [-l SECONDS] [-s SOCKETS] ADDRESS PORT\n");
         return 1;
     }
     server.sin_port = htons((uint16_t)atoi(argv[optind + 1]));
@@ -284,11 +293,12 @@ int main(int argc, char **argv)
         client_open(&clients[i], &server, in_flight / sockets + (i < in_flight % sockets));
     }
     seconds = run(clients, sockets, in_flight, rate, seconds);
-    printf("{\"seconds\":%.3f,\"sent\":%llu,\"received\":%llu,\"lost\":%llu,\"bad\":%llu,\"qps\":%.0f,"
-           "\"p50\":%.1f,\"p90\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f}\n",
-           seconds, (unsigned long long)result.sent, (unsigned long long)result.received,
-           (unsigned long long)result.lost, (unsigned long long)result.bad,
-           (double)result.received / seconds, percentile(0.5), percentile(0.9), percentile(0.99),
-           percentile(0.999), (double)result.max_ns / 1000);
+    printf(
+        "{\"seconds\":%.3f,\"sent\":%llu,\"received\":%llu,\"lost\":%llu,\"bad\":%llu,\"qps\":%.0f,"
+        "\"p50\":%.1f,\"p90\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f}\n",
+        seconds, (unsigned long long)result.sent, (unsigned long long)result.received,
+        (unsigned long long)result.lost, (unsigned long long)result.bad,
+        (double)result.received / seconds, percentile(0.5), percentile(0.9), percentile(0.99),
+        percentile(0.999), (double)result.max_ns / 1000);
     return 0;
 }

@@ -1,13 +1,16 @@
-/* A fast responder: answers every query with one A record over UDP and pipelined TCP, at as little CPU as can be had.
+/* A fast responder: answers every query with one A record over UDP and pipelined TCP, at as little
+ * CPU as can be had.
  *
  *   responder [-t THREADS] [-d DELAY_US] ADDRESS...
  *
- * Happy path: prints one line "ready ADDRESS:PORT ..." with a port of its own choice for each address (the same over UDP and TCP), then
- * answers. A line on stdin is answered with one line of totals as JSON, since the start or the last such line; end of file ends it, so
- * that it never outlives the script that started it. Every thread has sockets of its own (SO_REUSEPORT). With a delay, answers wait in a
- * ring: all delays are equal, so the ring is in order.
+ * Happy path: prints one line "ready ADDRESS:PORT ..." with a port of its own choice for each
+ * address (the same over UDP and TCP), then answers. A line on stdin is answered with one line of
+ * totals as JSON, since the start or the last such line; end of file ends it, so that it never
+ * outlives the script that started it. Every thread has sockets of its own (SO_REUSEPORT). With a
+ * delay, answers wait in a ring: all delays are equal, so the ring is in order.
  *
- * Failure modes: what is no query is ignored; a connection whose peer does not read its answers is closed; a full ring drops.
+ * Failure modes: what is no query is ignored; a connection whose peer does not read its answers is
+ * closed; a full ring drops.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -30,10 +33,10 @@ enum kind { KIND_UDP, KIND_LISTEN, KIND_STREAM };
 struct source {
     enum kind kind;
     int fd;
-    unsigned users;  /* of a stream: 1 while it is open, and 1 for every delayed answer */
+    unsigned users; /* of a stream: 1 while it is open, and 1 for every delayed answer */
     bool closed;
     size_t have;
-    uint8_t in[];    /* of a stream */
+    uint8_t in[]; /* of a stream */
 };
 
 struct delayed {
@@ -76,7 +79,8 @@ static void count(uint64_t *counter)
     __atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
 }
 
-/** Turns the query in buf into its answer; what follows the question is cut off. @return its length, 0 for what is no query */
+/** Turns the query in buf into its answer; what follows the question is cut off. @return its
+ * length, 0 for what is no query */
 static size_t answer(uint8_t *buf, size_t len)
 {
     static const uint8_t record[RECORD] = {0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1};
@@ -259,7 +263,8 @@ static void read_stream(struct worker *worker, struct source *stream)
     stream->have -= at;
     memmove(stream->in, stream->in + at, stream->have);
     if (stream->have == STREAM_IN ||
-        (filled > 0 && send(stream->fd, out, filled, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)filled)) {
+        (filled > 0 &&
+         send(stream->fd, out, filled, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)filled)) {
         stream_close(stream);
     }
 }
@@ -292,7 +297,8 @@ static int bind_socket(int type, const struct sockaddr_in *self)
     require(fd >= 0, "socket");
     setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (type == SOCK_DGRAM && setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)) != 0) {
+    if (type == SOCK_DGRAM &&
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)) != 0) {
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
     }
     if (bind(fd, (const struct sockaddr *)self, sizeof(*self)) != 0) {
@@ -341,7 +347,8 @@ static void sum(const struct worker *workers, int threads, struct totals *totals
     }
 }
 
-/** Prints what came since the last time: queries, connections, and how well the source ports are spread. */
+/** Prints what came since the last time: queries, connections, and how well the source ports are
+ * spread. */
 static void report(const struct totals *now, const struct totals *before)
 {
     uint64_t udp = now->udp - before->udp, distinct = 0;
@@ -397,7 +404,8 @@ int main(int argc, char **argv)
     printf("ready");
     for (int a = 0; a < addresses; a++) {
         char text[INET_ADDRSTRLEN];
-        printf(" %s:%u", inet_ntop(AF_INET, &self[a].sin_addr, text, sizeof(text)), ntohs(self[a].sin_port));
+        printf(" %s:%u", inet_ntop(AF_INET, &self[a].sin_addr, text, sizeof(text)),
+               ntohs(self[a].sin_port));
     }
     printf("\n");
     fflush(stdout);

@@ -13,7 +13,8 @@ static void require(bool holds)
     }
 }
 
-/** One input: the length of a query (one octet), the query, and what came for it. A query that is none is replaced by a plain one. */
+/** One input: the length of a query (one octet), the query, and what came for it. A query that is
+ * none is replaced by a plain one. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint8_t plain[] = "\x12\x34\1\0\0\1\0\0\0\0\0\0\3www\7example\3org\0\0\1\0\1";
@@ -46,10 +47,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (uint32_t i = WIRE_HEADER; i < question_end; i++) {
             require(answer[i] == query_msg[i] && tolower(data[i]) == tolower(query_msg[i]));
         }
-        /* nothing but the question's letter case is changed, unless the end was cut off, for which TC stands */
-        require(len == size ? memcmp(answer + question_end, data + question_end, size - question_end) == 0
-                            : len == question_end && (wire_u16(answer + 2) & WIRE_FLAG_TC) != 0);
-        require(wire_answer_check(answer, &again, query_msg, &query, query.id) == ANSWER_GOOD && again == len);
+        /* nothing but the question's letter case is changed, unless the end was cut off, for which
+         * TC stands */
+        require(len == size
+                    ? memcmp(answer + question_end, data + question_end, size - question_end) == 0
+                    : len == question_end && (wire_u16(answer + 2) & WIRE_FLAG_TC) != 0);
+        require(wire_answer_check(answer, &again, query_msg, &query, query.id) == ANSWER_GOOD &&
+                again == len);
         require(wire_rcode(answer, len) < 4096);
     }
     free(answer);

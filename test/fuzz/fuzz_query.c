@@ -1,4 +1,5 @@
-/* Client queries: whatever is accepted as one has a whole question, and its own reflection with QR set is an answer to it. */
+/* Client queries: whatever is accepted as one has a whole question, and its own reflection with QR
+ * set is an answer to it. */
 #include "fuzz.h"
 #include "wire.h"
 
@@ -20,7 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     require(query.qname_len >= 1 && query.qname_len <= WIRE_MAX_NAME);
-    require(query.question_len == query.qname_len + 4 && size >= (size_t)WIRE_HEADER + query.question_len);
+    require(query.question_len == query.qname_len + 4 &&
+            size >= (size_t)WIRE_HEADER + query.question_len);
     require(wire_name_len(data + WIRE_HEADER, (uint32_t)size - WIRE_HEADER) == query.qname_len);
 
     uint8_t *answer = malloc(size);

@@ -1,8 +1,8 @@
-/* A TCP upstream's octets, cut anywhere: the client gets an answer exactly when the octets hold one before anything that breaks the
- * stream.
+/* A TCP upstream's octets, cut anywhere: the client gets an answer exactly when the octets hold one
+ * before anything that breaks the stream.
  *
- * The whole module runs, host-driven, against a socket of this program; one query per input. What the stream holds is judged a second
- * time by `judge`, which sees it in one piece.
+ * The whole module runs, host-driven, against a socket of this program; one query per input. What
+ * the stream holds is judged a second time by `judge`, which sees it in one piece.
  */
 #include "fuzz.h"
 #include "wire.h"
@@ -39,7 +39,8 @@ static void done(void *arg, const struct fwd_completion *completions, uint32_t c
     require(count == 1);
     last = *completions;
     require(last.kind != FWD_KIND_ANSWER ||
-            (wire_u16(last.wire) == CLIENT_ID && memcmp(last.wire + 12, question + 12, sizeof(question) - 13) == 0));
+            (wire_u16(last.wire) == CLIENT_ID &&
+             memcmp(last.wire + 12, question + 12, sizeof(question) - 13) == 0));
     ended++;
 }
 
@@ -54,10 +55,12 @@ static void open_instance(void)
     listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     require(bind(listen_fd, (struct sockaddr *)&self, size) == 0 && listen(listen_fd, 16) == 0);
     require(getsockname(listen_fd, (struct sockaddr *)&self, &size) == 0);
-    int len = snprintf(json, sizeof(json),
-                       "{\"io_threads\":0,\"forward\":[{\"from\":\".\",\"to\":[{\"addr\":\"127.0.0.1:%u\",\"transport\":\"dns\"}],"
-                       "\"force_tcp\":true,\"expire\":\"0s\",\"max_fails\":0,\"max_connect_attempts\":1}]}",
-                       ntohs(self.sin_port));
+    int len = snprintf(
+        json, sizeof(json),
+        "{\"io_threads\":0,\"forward\":[{\"from\":\".\",\"to\":[{\"addr\":\"127.0.0.1:%u\","
+        "\"transport\":\"dns\"}],"
+        "\"force_tcp\":true,\"expire\":\"0s\",\"max_fails\":0,\"max_connect_attempts\":1}]}",
+        ntohs(self.sin_port));
     forward = fwd_module_entry(FWD_ABI_MAJOR)->get_interface(FWD_FORWARD_ID);
     require(forward->create(&host, json, (uint64_t)len, &instance, NULL) == FWD_OK);
     require(forward->start(instance, NULL) == FWD_OK);
@@ -71,7 +74,8 @@ static void turn(int timeout_ms)
     require(forward->run(instance) >= 0);
 }
 
-/** Whether the stream holds an answer under this ID before anything that breaks it; *ret_end is where the answer ends. */
+/** Whether the stream holds an answer under this ID before anything that breaks it; *ret_end is
+ * where the answer ends. */
 static bool judge(const uint8_t *stream, size_t len, uint16_t id, size_t *ret_end)
 {
     struct wire_query query;
@@ -96,7 +100,8 @@ static bool judge(const uint8_t *stream, size_t len, uint16_t id, size_t *ret_en
     return false;
 }
 
-/** One input: pieces, each a length (one octet) and its octets. f0 1d stands for the ID of the query that was sent. */
+/** One input: pieces, each a length (one octet) and its octets. f0 1d stands for the ID of the
+ * query that was sent. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static uint8_t stream[STREAM_MAX];

@@ -1,10 +1,11 @@
 /* A small host for the tests.
  *
- * Happy path: host_open loads the module, has it translate the Corefile lines, creates and starts the instance; host_send numbers a
- * query, writes down that it was sent and calls serve; done copies what came into the query's outcome and wakes the waiter.
+ * Happy path: host_open loads the module, has it translate the Corefile lines, creates and starts
+ * the instance; host_send numbers a query, writes down that it was sent and calls serve; done
+ * copies what came into the query's outcome and wakes the waiter.
  *
- * Failure modes: everything unexpected fails the running test. Faults seen in done, which runs on the module's threads, are kept and
- * reported by host_close.
+ * Failure modes: everything unexpected fails the running test. Faults seen in done, which runs on
+ * the module's threads, are kept and reported by host_close.
  */
 #include "host.h"
 #include "message.h"
@@ -49,7 +50,7 @@ static uint64_t now_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* The clock ----------------------------------------------------------------------------------------------------------- */
+/* --- the clock ------------------------------------------------------------------------------- */
 
 static uint64_t fake_now(void *arg)
 {
@@ -70,12 +71,13 @@ void fake_clock_advance(struct fake_clock *clock, uint64_t ms)
     atomic_fetch_add(&clock->now_ns, ms * 1000000u);
 }
 
-/* Callbacks ----------------------------------------------------------------------------------------------------------- */
+/* --- callbacks ------------------------------------------------------------------------------- */
 
 static void complete(struct host_state *state, const struct fwd_completion *completion)
 {
     if (completion->token == 0 || completion->token > state->count) {
-        snprintf(state->fault, sizeof(state->fault), "completion of token %llu, which was never sent",
+        snprintf(state->fault, sizeof(state->fault),
+                 "completion of token %llu, which was never sent",
                  (unsigned long long)completion->token);
         return;
     }
@@ -91,7 +93,8 @@ static void complete(struct host_state *state, const struct fwd_completion *comp
     outcome->proto = completion->proto;
     outcome->attempts = completion->attempts;
     outcome->elapsed_ns = completion->elapsed_ns;
-    snprintf(outcome->detail, sizeof(outcome->detail), "%s", completion->detail ? completion->detail : "");
+    snprintf(outcome->detail, sizeof(outcome->detail), "%s",
+             completion->detail ? completion->detail : "");
     snprintf(outcome->upstream, sizeof(outcome->upstream), "%s",
              completion->upstream ? completion->upstream : "");
     if (completion->wire != NULL) {
@@ -122,7 +125,8 @@ static void done(void *arg, const struct fwd_completion *completions, uint32_t c
 static const void *get_service(void *arg, const char *id)
 {
     const struct host_state *state = arg;
-    for (const struct service *service = state->services; service != NULL && service->id != NULL; service++) {
+    for (const struct service *service = state->services; service != NULL && service->id != NULL;
+         service++) {
         if (strcmp(service->id, id) == 0) {
             return service->table;
         }
@@ -144,7 +148,7 @@ static int32_t sink(void *arg, const char *data, uint64_t len)
     return FWD_OK;
 }
 
-/* Opening and closing ------------------------------------------------------------------------------------------------- */
+/* --- opening and closing --------------------------------------------------------------------- */
 
 const struct fwd_module *host_module(void)
 {
@@ -180,7 +184,8 @@ static char *make_config(const struct host *host, const char *lines, struct fwd_
     return json;
 }
 
-static struct host *host_vopen(enum mode mode, const struct service *services, const char *format, va_list args)
+static struct host *host_vopen(enum mode mode, const struct service *services, const char *format,
+                               va_list args)
 {
     char msg[512] = "", file[128] = "", pointer[128] = "", lines[8192];
     struct fwd_error error = {.struct_size = sizeof(error),
@@ -271,7 +276,7 @@ void host_close(struct host *host)
     host_close_drain(host, 0);
 }
 
-/* Sending ------------------------------------------------------------------------------------------------------------- */
+/* --- sending --------------------------------------------------------------------------------- */
 
 /** Makes the outcome of a query that is about to be sent. */
 static struct outcome *outcome_create(struct host_state *state)
@@ -289,7 +294,8 @@ static struct outcome *outcome_create(struct host_state *state)
 }
 
 /** Writes down what serve said. */
-static void take_verdict(struct host_state *state, struct outcome *outcome, const struct fwd_query *query)
+static void take_verdict(struct host_state *state, struct outcome *outcome,
+                         const struct fwd_query *query)
 {
     pthread_mutex_lock(&state->mutex);
     outcome->verdict = query->verdict;
@@ -355,11 +361,11 @@ uint64_t host_send_batch(struct host *host, const char *prefix, unsigned count)
         char name[280];
         snprintf(name, sizeof(name), "%s%u.test", prefix, i);
         outcomes[i] = outcome_create(host->state);
-        queries[i] = (struct fwd_query){
-            .struct_size = sizeof(*queries),
-            .token = outcomes[i]->token,
-            .wire = wires[i],
-            .wire_len = (uint32_t)message_query(wires[i], sizeof(wires[i]), CLIENT_ID, name, TYPE_A)};
+        queries[i] = (struct fwd_query){.struct_size = sizeof(*queries),
+                                        .token = outcomes[i]->token,
+                                        .wire = wires[i],
+                                        .wire_len = (uint32_t)message_query(
+                                            wires[i], sizeof(wires[i]), CLIENT_ID, name, TYPE_A)};
     }
     uint64_t first = outcomes[0]->token;
     serving = true;
@@ -393,9 +399,10 @@ uint64_t host_exchange(struct host *host, unsigned proxy, const char *name, uint
     return token;
 }
 
-/* Waiting ------------------------------------------------------------------------------------------------------------- */
+/* --- waiting --------------------------------------------------------------------------------- */
 
-/** Waits for something to change, or lets the module work, until end_ns at most. Called and returns with the mutex held. */
+/** Waits for something to change, or lets the module work, until end_ns at most. Called and returns
+ * with the mutex held. */
 static void wait_step(struct host *host, uint64_t end_ns)
 {
     struct host_state *state = host->state;
@@ -472,12 +479,13 @@ const struct outcome *host_ask_tcp(struct host *host, const char *name)
     return host_wait(host, host_send_tcp(host, name), 10000);
 }
 
-/* Reading ------------------------------------------------------------------------------------------------------------- */
+/* --- reading --------------------------------------------------------------------------------- */
 
 bool outcome_good(const struct outcome *outcome, const char *name)
 {
     return outcome->ended && outcome->kind == FWD_KIND_ANSWER && outcome->error == FWD_OK &&
-           outcome->wire != NULL && message_is_answer(outcome->wire, outcome->wire_len, CLIENT_ID, name);
+           outcome->wire != NULL &&
+           message_is_answer(outcome->wire, outcome->wire_len, CLIENT_ID, name);
 }
 
 unsigned host_completed(struct host *host)
@@ -509,7 +517,8 @@ double host_metric(struct host *host, const char *start)
 {
     struct text text = {0};
     double sum = 0;
-    ck_assert_int_eq(host->forward->metrics(host->instance, FWD_METRICS_PROMETHEUS, sink, &text), FWD_OK);
+    ck_assert_int_eq(host->forward->metrics(host->instance, FWD_METRICS_PROMETHEUS, sink, &text),
+                     FWD_OK);
     for (char *save = NULL, *line = strtok_r(text.data, "\n", &save); line != NULL;
          line = strtok_r(NULL, "\n", &save)) {
         if (strncmp(line, start, strlen(start)) == 0) {

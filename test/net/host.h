@@ -1,8 +1,11 @@
-/* A small host for the tests: loads the real forward.so, makes an instance from Corefile lines, serves queries and keeps what became of
- * each. It counts completions, so that a query that ends twice, never, or from inside serve fails the test.
+/* A small host for the tests: loads the real forward.so, makes an instance from Corefile lines,
+ * serves queries and keeps what became of each. It counts completions, so that a query that ends
+ * twice, never, or from inside serve fails the test.
  *
- * Threads: host_send* from any thread; the waiting functions, host_open and host_close from one. In MODE_HOST_DRIVEN the waiting
- *   functions are the ones that call run. Ownership: outcomes belong to the host and live until host_close.
+ * Threads: host_send* from any thread; the waiting functions, host_open and host_close from one. In
+ *   MODE_HOST_DRIVEN the waiting functions are the ones that call run.
+ *
+ * Ownership: outcomes belong to the host and live until host_close.
  */
 #pragma once
 
@@ -20,12 +23,12 @@ enum mode { MODE_THREADS, MODE_HOST_DRIVEN, MODE_COUNT };
 #define add_test(tcase, test) tcase_add_loop_test(tcase, test, 0, MODE_COUNT)
 
 /** Lets the module work until something holds; fails the test when it does not within 5 s. */
-#define work_until(host, condition)                                                                                    \
-    do {                                                                                                               \
-        for (unsigned tries_ = 0; tries_ < 1000 && !(condition); tries_++) {                                           \
-            host_work(host, 5);                                                                                        \
-        }                                                                                                              \
-        ck_assert(condition);                                                                                          \
+#define work_until(host, condition)                                                                \
+    do {                                                                                           \
+        for (unsigned tries_ = 0; tries_ < 1000 && !(condition); tries_++) {                       \
+            host_work(host, 5);                                                                    \
+        }                                                                                          \
+        ck_assert(condition);                                                                      \
     } while (0)
 
 /** What became of one query. Read it only once it has ended. */
@@ -75,11 +78,13 @@ void fake_clock_advance(struct fake_clock *clock, uint64_t ms);
 const struct fwd_module *host_module(void);
 
 /** Starts an instance of the forward lines given (printf style); fails the test on any error. */
-struct host *host_open(enum mode mode, const char *format, ...) __attribute__((format(printf, 2, 3)));
+struct host *host_open(enum mode mode, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 struct host *host_open_with(enum mode mode, const struct service *services, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/** Stops with this drain time, destroys, and fails the test unless every accepted query ended exactly once. */
+/** Stops with this drain time, destroys, and fails the test unless every accepted query ended
+ * exactly once. */
 void host_close_drain(struct host *host, unsigned drain_ms);
 void host_close(struct host *host);
 
@@ -87,7 +92,8 @@ void host_close(struct host *host);
 uint64_t host_send(struct host *host, const char *name);
 uint64_t host_send_tcp(struct host *host, const char *name);
 uint64_t host_send_wire(struct host *host, const uint8_t *wire, size_t len, uint32_t flags);
-/** Serves count questions `prefixNUMBER.test` in one call of serve. @return the first token; the others follow it */
+/** Serves count questions `prefixNUMBER.test` in one call of serve. @return the first token; the
+ * others follow it */
 uint64_t host_send_batch(struct host *host, const char *prefix, unsigned count);
 /** One attempt on one upstream through fwd.proxy/1. */
 uint64_t host_exchange(struct host *host, unsigned proxy, const char *name, uint32_t options);
@@ -113,10 +119,12 @@ unsigned host_completed(struct host *host);
 
 /** Numbers of one upstream's pool. */
 struct fwd_pool_stats host_pool(struct host *host, unsigned proxy, uint32_t proto);
-/** Waits until a pool has this many idle connections (a completion may come before the return to the pool). */
+/** Waits until a pool has this many idle connections (a completion may come before the return to
+ * the pool). */
 void host_wait_idle(struct host *host, unsigned proxy, uint32_t proto, unsigned idle);
 
-/** A counter of the metrics by the start of its line, such as `coredns_proxy_conn_cache_hits_total{`: the sum over its series. */
+/** A counter of the metrics by the start of its line, such as
+ * `coredns_proxy_conn_cache_hits_total{`: the sum over its series. */
 double host_metric(struct host *host, const char *start);
 /** The document of info; to be freed. */
 char *host_info(struct host *host);

@@ -1,9 +1,11 @@
 /* DNS messages for the tests.
  *
- * Happy path: message_query makes a query, an upstream makes message_answer of it, the test asks message_is_answer: the record's
- * data is a hash of the name, so an answer that was crossed with another query's shows.
+ * Happy path: message_query makes a query, an upstream makes message_answer of it, the test asks
+ * message_is_answer: the record's data is a hash of the name, so an answer that was crossed with
+ * another query's shows.
  *
- * Failure modes: a buffer that is too small or a name that is no name is a defect of the test and aborts.
+ * Failure modes: a buffer that is too small or a name that is no name is a defect of the test and
+ * aborts.
  */
 #include "message.h"
 
@@ -146,8 +148,8 @@ uint16_t message_question(const uint8_t *wire, size_t len, char *name, size_t ca
 }
 
 /** Appends a record owned by the question's name. */
-static size_t append_record(uint8_t *buf, size_t at, size_t cap, unsigned type, const uint8_t *rdata,
-                            size_t rdata_len)
+static size_t append_record(uint8_t *buf, size_t at, size_t cap, unsigned type,
+                            const uint8_t *rdata, size_t rdata_len)
 {
     require(at + 12 + rdata_len <= cap, "no room for a record");
     put16(buf + at, 0xc000 | HEADER);
@@ -160,8 +162,8 @@ static size_t append_record(uint8_t *buf, size_t at, size_t cap, unsigned type, 
     return at + 12 + rdata_len;
 }
 
-size_t message_answer(uint8_t *buf, size_t cap, const uint8_t *query, size_t query_len, unsigned rcode,
-                      size_t pad)
+size_t message_answer(uint8_t *buf, size_t cap, const uint8_t *query, size_t query_len,
+                      unsigned rcode, size_t pad)
 {
     char name[256] = "";
     size_t at = message_question_end(query, query_len);
@@ -206,7 +208,8 @@ bool message_is_answer(const uint8_t *wire, size_t len, uint16_t id, const char 
 }
 
 /** Replaces the good answer's owner name, which is the pointer at `question`, by len octets. */
-static size_t replace_owner(uint8_t *buf, size_t len, size_t question, const uint8_t *name, size_t name_len)
+static size_t replace_owner(uint8_t *buf, size_t len, size_t question, const uint8_t *name,
+                            size_t name_len)
 {
     memmove(buf + question + name_len, buf + question + 2, len - question - 2);
     memcpy(buf + question, name, name_len);
@@ -330,7 +333,8 @@ size_t message_bad(uint8_t *buf, size_t cap, const uint8_t *query, size_t query_
     if (bad == BAD_THREE_OCTETS || bad == BAD_ELEVEN_OCTETS) {
         return bad == BAD_THREE_OCTETS ? 3 : 11;
     }
-    /* The record's data is wrong in every bad answer, so that one which is let through is noticed. Another letter case is no fault. */
+    /* The record's data is wrong in every bad answer, so that one which is let through is noticed.
+     * Another letter case is no fault. */
     buf[len - 1] ^= bad == BAD_OTHER_CASE ? 0 : 0xff;
     size_t spoilt = spoil_question(buf, len, question, bad);
     if (spoilt == 0) {

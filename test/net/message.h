@@ -1,8 +1,14 @@
-/* DNS messages for the tests: queries, answers whose data proves which question they answer, and answers that are wrong in one way.
+/* DNS messages for the tests: queries, answers whose data proves which question they answer, and
+ * answers that are wrong in one way.
  *
  * Deliberately independent of module/wire.c, so that a fault there is not repeated here.
  *
- * Threads: any; no state. Ownership: all buffers are the caller's. Limits: a message fits MESSAGE_MAX octets.
+ * Threads: any; no state.
+ *
+ * Ownership: all buffers are the caller's.
+ *
+ * Limits: a message fits MESSAGE_MAX octets.
+ *
  * Standards: RFC 1035 4.1, RFC 6891.
  */
 #pragma once
@@ -28,15 +34,15 @@ enum bad {
     BAD_OTHER_QTYPE,
     BAD_OTHER_QCLASS,
     BAD_QR_0,
-    BAD_NO_QUESTION,      /**< QDCOUNT 0 and no question */
+    BAD_NO_QUESTION, /**< QDCOUNT 0 and no question */
     BAD_THREE_OCTETS,
-    BAD_EMPTY,            /**< a datagram of no octets */
-    BAD_POINTER_LOOP,     /**< owner name points at itself */
-    BAD_RDLENGTH,         /**< past the end of the message */
+    BAD_EMPTY,        /**< a datagram of no octets */
+    BAD_POINTER_LOOP, /**< owner name points at itself */
+    BAD_RDLENGTH,     /**< past the end of the message */
     BAD_TWO_QUESTIONS,
-    BAD_OPCODE,           /**< STATUS */
-    BAD_ELEVEN_OCTETS,    /**< one short of a header */
-    BAD_HEADER_ONLY,      /**< QDCOUNT 1 but the header is all */
+    BAD_OPCODE,        /**< STATUS */
+    BAD_ELEVEN_OCTETS, /**< one short of a header */
+    BAD_HEADER_ONLY,   /**< QDCOUNT 1 but the header is all */
     BAD_CUT_QNAME,
     BAD_CUT_QTYPE,
     BAD_CUT_RR_HEADER,
@@ -45,13 +51,14 @@ enum bad {
     BAD_POINTER_PAST_END,
     BAD_LABEL_TYPE_01,
     BAD_LABEL_TYPE_10,
-    BAD_NAME_TOO_LONG,    /**< an owner name of 300 octets */
+    BAD_NAME_TOO_LONG, /**< an owner name of 300 octets */
     BAD_QDCOUNT_200,
-    BAD_ANCOUNT,          /**< promises more records than there are */
+    BAD_ANCOUNT, /**< promises more records than there are */
     BAD_ARCOUNT,
     BAD_QUESTION_POINTER, /**< the question's name is a pointer to itself */
     BAD_GARBAGE,          /**< the right ID and QR, then noise */
-    BAD_OTHER_CASE,       /**< the question in other letter case; not wrong, but not what was asked either */
+    BAD_OTHER_CASE, /**< the question in other letter case; not wrong, but not what was asked either
+                     */
     BAD_COUNT
 };
 
@@ -64,9 +71,10 @@ size_t message_query(uint8_t *buf, size_t cap, uint16_t id, const char *name, ui
 
 /** Builds the good answer to query: one A record whose data is the hash of the lower-cased QNAME.
  *  @param rcode  its RCODE; other than NOERROR leaves the record out
- *  @param pad  octets of an additional TXT record, 0 for none, so that answers of any size can be had */
-size_t message_answer(uint8_t *buf, size_t cap, const uint8_t *query, size_t query_len, unsigned rcode,
-                      size_t pad);
+ *  @param pad  octets of an additional TXT record, 0 for none, so that answers of any size can be
+ * had */
+size_t message_answer(uint8_t *buf, size_t cap, const uint8_t *query, size_t query_len,
+                      unsigned rcode, size_t pad);
 
 /** Builds an answer to query that is wrong in the way given. */
 size_t message_bad(uint8_t *buf, size_t cap, const uint8_t *query, size_t query_len, enum bad bad);

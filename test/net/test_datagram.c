@@ -1,7 +1,7 @@
 /* Datagrams that are not the answer: each is waited past, within the attempt's time.
  *
- * Happy path: the upstream sends something wrong first and the good answer a little later; one attempt is allowed, so the good answer can
- * come only from waiting on.
+ * Happy path: the upstream sends something wrong first and the good answer a little later; one
+ * attempt is allowed, so the good answer can come only from waiting on.
  */
 #include "host.h"
 #include "message.h"
@@ -22,16 +22,18 @@ static void teardown(void)
     upstream_destroy(up);
 }
 
-/* cases 54, 76: one of each kind (reliability: CoreDNS answers most of them with FORMERR, SERVFAIL or the bad datagram itself). */
+/* cases 54, 76: one of each kind (reliability: CoreDNS answers most of them with FORMERR, SERVFAIL
+ * or the bad datagram itself). */
 START_TEST(bad_datagram_then_the_good_one_case_54_76)
 {
     enum bad bad = (enum bad)(_i / MODE_COUNT);
     struct upstream_rule rule = {.bad = bad, .bad_count = 1, .delay_ms = 20};
     upstream_set(up, &rule);
-    struct host *host = host_open(_i % MODE_COUNT, "forward . %s {\n max_connect_attempts 1\n}", upstream_addr(up));
+    struct host *host =
+        host_open(_i % MODE_COUNT, "forward . %s {\n max_connect_attempts 1\n}", upstream_addr(up));
     const struct outcome *outcome = host_ask(host, "Datagram.test");
-    ck_assert_msg(outcome_good(outcome, "Datagram.test"), "%s: kind %u, %s", bad_name(bad), outcome->kind,
-                  outcome->detail);
+    ck_assert_msg(outcome_good(outcome, "Datagram.test"), "%s: kind %u, %s", bad_name(bad),
+                  outcome->kind, outcome->detail);
     ck_assert_uint_eq(outcome->attempts, 1);
     ck_assert_uint_eq(upstream_counts(up).queries, 1);
     host_close(host);
@@ -49,7 +51,8 @@ static void all_kinds(void *arg, const struct upstream_seen *query, struct upstr
 START_TEST(bad_datagrams_on_reused_sockets)
 {
     upstream_script(up, all_kinds, NULL);
-    struct host *host = host_open(_i, "forward . %s {\n max_connect_attempts 1\n port_budget 0\n}", upstream_addr(up));
+    struct host *host = host_open(_i, "forward . %s {\n max_connect_attempts 1\n port_budget 0\n}",
+                                  upstream_addr(up));
     for (unsigned i = 0; i < 100; i++) {
         char name[32];
         snprintf(name, sizeof(name), "reused%u.test", i);
@@ -64,7 +67,8 @@ START_TEST(spray_of_wrong_ids)
 {
     struct upstream_rule rule = {.bad = BAD_WRONG_ID, .bad_count = 200, .delay_ms = 30};
     upstream_set(up, &rule);
-    struct host *host = host_open(_i, "forward . %s {\n max_connect_attempts 1\n}", upstream_addr(up));
+    struct host *host =
+        host_open(_i, "forward . %s {\n max_connect_attempts 1\n}", upstream_addr(up));
     for (unsigned i = 0; i < 10; i++) {
         ck_assert(outcome_good(host_ask(host, "spray.test"), "spray.test"));
     }
@@ -85,7 +89,8 @@ START_TEST(bad_datagrams_do_not_extend_the_attempt_case_72)
 {
     upstream_script(up, keep_sending, NULL);
     struct host *host = host_open(
-        _i, "forward . %s {\n max_connect_attempts 1\n read_timeout 300ms\n max_fails 0\n}", upstream_addr(up));
+        _i, "forward . %s {\n max_connect_attempts 1\n read_timeout 300ms\n max_fails 0\n}",
+        upstream_addr(up));
     const struct outcome *outcome = host_ask(host, "extend.test");
     ck_assert_uint_eq(outcome->rcode, SERVFAIL);
     ck_assert_int_eq(outcome->error, FWD_ERR_TIMEOUT);
@@ -95,12 +100,14 @@ START_TEST(bad_datagrams_do_not_extend_the_attempt_case_72)
 }
 END_TEST
 
-/* The same answer twice: one completion, and the second copy is not taken for the next query's answer. */
+/* The same answer twice: one completion, and the second copy is not taken for the next query's
+ * answer. */
 START_TEST(duplicated_answers)
 {
     struct upstream_rule rule = {.bad = BAD_NONE, .bad_count = 2};
     upstream_set(up, &rule);
-    struct host *host = host_open(_i, "forward . %s {\n port_budget 0\n max_connect_attempts 1\n}", upstream_addr(up));
+    struct host *host = host_open(_i, "forward . %s {\n port_budget 0\n max_connect_attempts 1\n}",
+                                  upstream_addr(up));
     for (unsigned i = 0; i < 50; i++) {
         char name[32];
         snprintf(name, sizeof(name), "twice%u.test", i);
@@ -120,7 +127,8 @@ static void shuffle(void *arg, const struct upstream_seen *query, struct upstrea
 START_TEST(answers_are_not_crossed)
 {
     upstream_script(up, shuffle, NULL);
-    struct host *host = host_open(_i, "forward . %s {\n max_connect_attempts 1\n}", upstream_addr(up));
+    struct host *host =
+        host_open(_i, "forward . %s {\n max_connect_attempts 1\n}", upstream_addr(up));
     uint64_t first = host_send_batch(host, "crossed", 300);
     host_wait_all(host, 10000);
     for (unsigned i = 0; i < 300; i++) {
@@ -137,7 +145,8 @@ int main(void)
     Suite *suite = suite_create("datagram");
     TCase *tcase = tcase_create("datagram");
     tcase_add_checked_fixture(tcase, setup, teardown);
-    tcase_add_loop_test(tcase, bad_datagram_then_the_good_one_case_54_76, MODE_COUNT, BAD_COUNT * MODE_COUNT);
+    tcase_add_loop_test(tcase, bad_datagram_then_the_good_one_case_54_76, MODE_COUNT,
+                        BAD_COUNT * MODE_COUNT);
     add_test(tcase, bad_datagrams_on_reused_sockets);
     add_test(tcase, spray_of_wrong_ids);
     add_test(tcase, bad_datagrams_do_not_extend_the_attempt_case_72);

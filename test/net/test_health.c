@@ -1,4 +1,5 @@
-/* Health: what a probe looks like, what it makes of an answer, when an upstream is down, when probing ends. */
+/* Health: what a probe looks like, what it makes of an answer, when an upstream is down, when
+ * probing ends. */
 #include "host.h"
 #include "message.h"
 #include "suite.h"
@@ -60,7 +61,8 @@ START_TEST(probe_form_case_83)
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
         unsigned before = upstream_counts(up).queries;
         host = host_open(_i, "forward . %s {\n %s\n}", upstream_addr(up), rows[i].options);
-        (void)host_ask(host, "before.test"); /* leaves a connection in the pool that the probe must not take */
+        (void)host_ask(
+            host, "before.test"); /* leaves a connection in the pool that the probe must not take */
         struct upstream_seen first = upstream_seen(up, before);
         ck_assert_int_eq(host->proxies->healthcheck(proxy()), FWD_OK);
         wait_probes((unsigned)i + 1);
@@ -79,7 +81,8 @@ START_TEST(probe_form_case_83)
 }
 END_TEST
 
-/* case 84: whatever has a header is a sign of life: any RCODE, a body that does not parse, another question. */
+/* case 84: whatever has a header is a sign of life: any RCODE, a body that does not parse, another
+ * question. */
 START_TEST(any_answer_is_healthy_case_84)
 {
     static const struct upstream_rule rules[] = {
@@ -92,7 +95,9 @@ START_TEST(any_answer_is_healthy_case_84)
     struct upstream_rule mute = {.instead = END_FIN, .drop = true};
     for (size_t i = 0; i < sizeof(rules) / sizeof(*rules); i++) {
         upstream_set(up, &mute);
-        host = host_open(_i, "forward . %s {\n max_connect_attempts 1\n force_tcp\n health_check 20ms domain health.test\n}",
+        host = host_open(_i,
+                         "forward . %s {\n max_connect_attempts 1\n force_tcp\n health_check 20ms "
+                         "domain health.test\n}",
                          upstream_addr(up));
         (void)host_ask(host, "dead.test");
         wait_fails(1, 1000);
@@ -103,14 +108,16 @@ START_TEST(any_answer_is_healthy_case_84)
 }
 END_TEST
 
-/* cases 85, 86, 87: failed probes count up at the interval, more than max_fails of them mean down, one answer resets; client answers do
- * not count. */
+/* cases 85, 86, 87: failed probes count up at the interval, more than max_fails of them mean down,
+ * one answer resets; client answers do not count. */
 START_TEST(fails_and_down_case_85_86_87)
 {
     struct upstream_rule closing = {.instead = END_FIN};
     upstream_set(up, &closing);
-    host = host_open(_i, "forward . %s {\n force_tcp\n max_fails 3\n health_check 30ms\n max_connect_attempts 1\n}",
-                     upstream_addr(up));
+    host = host_open(
+        _i,
+        "forward . %s {\n force_tcp\n max_fails 3\n health_check 30ms\n max_connect_attempts 1\n}",
+        upstream_addr(up));
     ck_assert_uint_eq(host->proxies->fails(proxy()), 0);
     (void)host_ask(host, "fails.test");
     wait_fails(2, 3);
@@ -125,7 +132,8 @@ START_TEST(fails_and_down_case_85_86_87)
 }
 END_TEST
 
-/* case 87: however many errors ask for a probe, one loop of probes runs; it ends with the first answer. */
+/* case 87: however many errors ask for a probe, one loop of probes runs; it ends with the first
+ * answer. */
 START_TEST(one_probe_loop_case_87)
 {
     struct upstream_rule slow = {.delay_ms = 150};
@@ -148,7 +156,8 @@ START_TEST(probes_end_with_the_instance_case_88)
 {
     struct upstream_rule closing = {.instead = END_FIN};
     upstream_set(up, &closing);
-    host = host_open(_i, "forward . %s {\n force_tcp\n health_check 0s\n max_connect_attempts 1\n}", upstream_addr(up));
+    host = host_open(_i, "forward . %s {\n force_tcp\n health_check 0s\n max_connect_attempts 1\n}",
+                     upstream_addr(up));
     (void)host_ask(host, "stop.test");
     wait_probes(3);
     unsigned before = count_probes();

@@ -1,4 +1,5 @@
-/* The life of queries and instances: cancel in every state, drain, stop, destroy, wrong order of calls; and the services of a host. */
+/* The life of queries and instances: cancel in every state, drain, stop, destroy, wrong order of
+ * calls; and the services of a host. */
 #include "host.h"
 #include "message.h"
 #include "suite.h"
@@ -35,9 +36,10 @@ static unsigned count_entries(const char *path)
     return count;
 }
 
-/* Cancel -------------------------------------------------------------------------------------------------------------- */
+/* --- cancel ---------------------------------------------------------------------------------- */
 
-/** The handle of an ended query is not found, from the moment at which done has returned (another thread may still be inside it). */
+/** The handle of an ended query is not found, from the moment at which done has returned (another
+ * thread may still be inside it). */
 static void check_gone(struct host *host, const struct outcome *outcome)
 {
     work_until(host, host->forward->cancel(host->instance, outcome->handle) == FWD_ERR_NOTFOUND);
@@ -80,7 +82,8 @@ START_TEST(cancel_at_once)
     upstream_set(up, &mute);
     struct host *host = host_open(_i, "forward . %s", upstream_addr(up));
     for (unsigned i = 0; i < 100; i++) {
-        check_canceled(host, i % 2 == 0 ? host_send_tcp(host, "atonce.test") : host_send(host, "atonce.test"));
+        check_canceled(host, i % 2 == 0 ? host_send_tcp(host, "atonce.test")
+                                        : host_send(host, "atonce.test"));
     }
     host_close(host);
 }
@@ -93,7 +96,8 @@ START_TEST(cancel_after_failover)
     struct upstream_rule mute = {.drop = true};
     upstream_down(up);
     upstream_set(other, &mute);
-    struct host *host = host_open(_i, "forward . %s %s {\n policy sequential\n}", upstream_addr(up), upstream_addr(other));
+    struct host *host = host_open(_i, "forward . %s %s {\n policy sequential\n}", upstream_addr(up),
+                                  upstream_addr(other));
     uint64_t token = host_send(host, "failover.test");
     work_until(host, upstream_counts(other).queries > 0);
     check_canceled(host, token);
@@ -107,7 +111,8 @@ START_TEST(cancel_races_with_the_answer)
 {
     struct host *host = host_open(_i, "forward . %s", upstream_addr(up));
     for (unsigned i = 0; i < 500; i++) {
-        uint64_t token = i % 2 == 0 ? host_send(host, "race.test") : host_send_tcp(host, "race.test");
+        uint64_t token =
+            i % 2 == 0 ? host_send(host, "race.test") : host_send_tcp(host, "race.test");
         int32_t result = host->forward->cancel(host->instance, host_outcome(host, token)->handle);
         const struct outcome *outcome = host_wait(host, token, 5000);
         ck_assert(result == FWD_OK || result == FWD_ERR_NOTFOUND);
@@ -132,7 +137,7 @@ START_TEST(cancel_unknown)
 }
 END_TEST
 
-/* Stop and destroy ---------------------------------------------------------------------------------------------------- */
+/* --- stop and destroy ------------------------------------------------------------------------ */
 
 /* stop waits for what is in flight, for as long as it may. */
 START_TEST(stop_drains)
@@ -226,7 +231,10 @@ START_TEST(never_started)
     char json[128];
     fwd_host.completion_size = sizeof(struct fwd_completion);
     fwd_host.done = ignore_done;
-    int len = snprintf(json, sizeof(json), "{\"io_threads\":%d,\"forward\":[{\"from\":\".\",\"to\":[{\"addr\":\"%s\",\"transport\":\"dns\"}]}]}", _i == 0 ? 1 : 0, upstream_addr(up));
+    int len = snprintf(json, sizeof(json),
+                       "{\"io_threads\":%d,\"forward\":[{\"from\":\".\",\"to\":[{\"addr\":\"%s\","
+                       "\"transport\":\"dns\"}]}]}",
+                       _i == 0 ? 1 : 0, upstream_addr(up));
     struct fwd_instance *instance = NULL;
     ck_assert_int_eq(forward->create(&fwd_host, json, (uint64_t)len, &instance, NULL), FWD_OK);
     struct fwd_query query = FWD_INIT(struct fwd_query);
@@ -245,7 +253,8 @@ START_TEST(nothing_is_left_behind)
 {
     unsigned fds = 0, threads = 0;
     for (unsigned round = 0; round < 6; round++) {
-        struct host *host = host_open(_i, "forward . %s {\n health_check 20ms\n}", upstream_addr(up));
+        struct host *host =
+            host_open(_i, "forward . %s {\n health_check 20ms\n}", upstream_addr(up));
         for (unsigned i = 0; i < 20; i++) {
             (void)(i % 2 == 0 ? host_send(host, "left.test") : host_send_tcp(host, "left.test"));
         }
@@ -288,7 +297,7 @@ START_TEST(host_driven_has_no_threads)
 }
 END_TEST
 
-/* Services ------------------------------------------------------------------------------------------------------------ */
+/* --- services -------------------------------------------------------------------------------- */
 
 static struct {
     atomic_uint log, clock, random, tap_queries, tap_responses, spans, span_errors, starts, stops;
@@ -299,7 +308,8 @@ static struct {
 static void count_log(void *arg, uint32_t level, const char *msg, uint32_t len)
 {
     called.log++;
-    called.bad_event |= arg != &called || strlen(msg) != len || level < FWD_LEVEL_ERROR || level > FWD_LEVEL_DEBUG;
+    called.bad_event |=
+        arg != &called || strlen(msg) != len || level < FWD_LEVEL_ERROR || level > FWD_LEVEL_DEBUG;
 }
 
 static uint64_t count_clock(void *arg)
@@ -327,12 +337,14 @@ static void count_tap(void *arg, const struct fwd_tap_event *event)
 {
     *(event->kind == FWD_TAP_FORWARDER_QUERY ? &called.tap_queries : &called.tap_responses) += 1;
     char remote[32];
-    snprintf(remote, sizeof(remote), "%u.%u.%u.%u:%u", event->remote.ip[0], event->remote.ip[1], event->remote.ip[2],
-             event->remote.ip[3], event->remote.port);
-    called.bad_event |= event->struct_size < FWD_TAP_EVENT_MIN_SIZE || event->token == 0 || event->wire_len < 12 ||
-                        message_id(event->wire) != 0x4321 || strcmp(remote, upstream_addr(called.up)) != 0 ||
-                        event->local.port == 0 || event->query_time_ns == 0 ||
-                        (event->kind == FWD_TAP_FORWARDER_RESPONSE && event->response_time_ns < event->query_time_ns);
+    snprintf(remote, sizeof(remote), "%u.%u.%u.%u:%u", event->remote.ip[0], event->remote.ip[1],
+             event->remote.ip[2], event->remote.ip[3], event->remote.port);
+    called.bad_event |= event->struct_size < FWD_TAP_EVENT_MIN_SIZE || event->token == 0 ||
+                        event->wire_len < 12 || message_id(event->wire) != 0x4321 ||
+                        strcmp(remote, upstream_addr(called.up)) != 0 || event->local.port == 0 ||
+                        event->query_time_ns == 0 ||
+                        (event->kind == FWD_TAP_FORWARDER_RESPONSE &&
+                         event->response_time_ns < event->query_time_ns);
 }
 
 static void count_span(void *arg, const struct fwd_span *span)
@@ -354,25 +366,38 @@ static void count_stop(void *arg, const char *name)
     called.stops++;
 }
 
-#define TABLE(type, ...) {.struct_size = sizeof(struct type), .arg = &called, __VA_ARGS__}
+#define TABLE(type, ...)                                                                           \
+    {                                                                                              \
+        .struct_size = sizeof(struct type), .arg = &called, __VA_ARGS__                            \
+    }
 static const struct fwd_log log_table = TABLE(fwd_log, .write = count_log);
-static const struct fwd_clock clock_table = TABLE(fwd_clock, .mono_ns = count_clock, .real_ns = count_clock);
+static const struct fwd_clock clock_table =
+    TABLE(fwd_clock, .mono_ns = count_clock, .real_ns = count_clock);
 static const struct fwd_random random_table = TABLE(fwd_random, .fill = count_random);
 static const struct fwd_tap tap_table = TABLE(fwd_tap, .tap = count_tap);
 static const struct fwd_trace trace_table = TABLE(fwd_trace, .span = count_span);
-static const struct fwd_thread thread_table = TABLE(fwd_thread, .start = count_start, .stop = count_stop);
+static const struct fwd_thread thread_table =
+    TABLE(fwd_thread, .start = count_start, .stop = count_stop);
 static const struct service all_services[] = {
-    {FWD_LOG_ID, &log_table}, {FWD_CLOCK_ID, &clock_table}, {FWD_RANDOM_ID, &random_table}, {FWD_TAP_ID, &tap_table},
-    {FWD_TRACE_ID, &trace_table}, {FWD_THREAD_ID, &thread_table}, {NULL, NULL},
+    {FWD_LOG_ID, &log_table},
+    {FWD_CLOCK_ID, &clock_table},
+    {FWD_RANDOM_ID, &random_table},
+    {FWD_TAP_ID, &tap_table},
+    {FWD_TRACE_ID, &trace_table},
+    {FWD_THREAD_ID, &thread_table},
+    {NULL, NULL},
 };
 
-/* cases 51, 82: every service that is offered is used; tap and trace get each attempt, the failed ones too. */
+/* cases 51, 82: every service that is offered is used; tap and trace get each attempt, the failed
+ * ones too. */
 START_TEST(services_are_called_case_51_82)
 {
     struct upstream_rule closing = {.instead = END_FIN};
     called.up = up;
     struct host *host = host_open_with(
-        _i, all_services, "forward . %s {\n max_connect_attempts 2\n max_fails 1\n health_check 20ms\n}", upstream_addr(up));
+        _i, all_services,
+        "forward . %s {\n max_connect_attempts 2\n max_fails 1\n health_check 20ms\n}",
+        upstream_addr(up));
     for (unsigned i = 0; i < 3; i++) {
         ck_assert(outcome_good(host_ask(host, "services.test"), "services.test"));
     }
@@ -411,13 +436,15 @@ START_TEST(failing_random_source)
 }
 END_TEST
 
-/* Exhaustion ---------------------------------------------------------------------------------------------------------- */
+/* --- exhaustion ------------------------------------------------------------------------------ */
 
-/* No descriptors left: errors, however many attempts are allowed, without spinning or falling over, and recovery at once. */
+/* No descriptors left: errors, however many attempts are allowed, without spinning or falling over,
+ * and recovery at once. */
 START_TEST(descriptors_exhausted)
 {
     struct rlimit old, none;
-    struct host *host = host_open(_i, "forward . %s {\n max_connect_attempts %u\n max_fails 0\n}", upstream_addr(up), 20000);
+    struct host *host = host_open(_i, "forward . %s {\n max_connect_attempts %u\n max_fails 0\n}",
+                                  upstream_addr(up), 20000);
     ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
     none = (struct rlimit){.rlim_cur = 3, .rlim_max = old.rlim_max};
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);

@@ -1,8 +1,8 @@
-/* Faults under load: connections killed, upstreams restarted, instances exchanged while queries run. Nothing that a live upstream could
- * answer may be lost.
+/* Faults under load: connections killed, upstreams restarted, instances exchanged while queries
+ * run. Nothing that a live upstream could answer may be lost.
  *
- * Happy path: threads send at a steady rate, the fault goes on beside them, and in the end every query has the good answer to its own
- * name. In host-driven mode the test's thread runs the loop.
+ * Happy path: threads send at a steady rate, the fault goes on beside them, and in the end every
+ * query has the good answer to its own name. In host-driven mode the test's thread runs the loop.
  */
 #include "host.h"
 #include "message.h"
@@ -49,7 +49,8 @@ static void *send_steadily(void *arg)
     return NULL;
 }
 
-static void start_senders(struct sender *senders, _Atomic(struct host *) *host, unsigned count, bool tcp)
+static void start_senders(struct sender *senders, _Atomic(struct host *) *host, unsigned count,
+                          bool tcp)
 {
     for (unsigned i = 0; i < SENDERS; i++) {
         senders[i] = (struct sender){.host = host, .number = i, .count = count, .tcp = tcp};
@@ -69,21 +70,24 @@ static void check_all_good(struct host *host, uint64_t count)
 {
     for (uint64_t token = 1; token <= count; token++) {
         const struct outcome *outcome = host_outcome(host, token);
-        ck_assert_msg(outcome_good(outcome, "load.test"), "query %llu of %llu: verdict %u, kind %u, %u attempts: %s",
-                      (unsigned long long)token, (unsigned long long)count, outcome->verdict, outcome->kind,
-                      outcome->attempts, outcome->detail);
+        ck_assert_msg(outcome_good(outcome, "load.test"),
+                      "query %llu of %llu: verdict %u, kind %u, %u attempts: %s",
+                      (unsigned long long)token, (unsigned long long)count, outcome->verdict,
+                      outcome->kind, outcome->attempts, outcome->detail);
     }
 }
 
-/* cases 49, 78: one upstream kills all its connections again and again; one attempt is allowed. A connection that is new when it is
- * killed has no second chance with one attempt, so the default of two applies here. */
+/* cases 49, 78: one upstream kills all its connections again and again; one attempt is allowed. A
+ * connection that is new when it is killed has no second chance with one attempt, so the default of
+ * two applies here. */
 static void check_kills(int mode, enum ending how)
 {
     enum { COUNT = 800 };
     struct sender senders[SENDERS];
     struct upstream_rule slow = {.delay_ms = 2};
     upstream_set(ups[0], &slow);
-    _Atomic(struct host *) host = host_open(mode, "forward . %s {\n max_connect_attempts 10\n}", upstream_addr(ups[0]));
+    _Atomic(struct host *) host =
+        host_open(mode, "forward . %s {\n max_connect_attempts 10\n}", upstream_addr(ups[0]));
     upstream_kill_every(ups[0], how, 40);
     start_senders(senders, &host, COUNT, true);
     host_work(host, COUNT * 1000 / RATE);
@@ -111,8 +115,10 @@ static void check_restarts(int mode, bool tcp)
 {
     enum { COUNT = 1200, ROUNDS = 6 };
     struct sender senders[SENDERS];
-    _Atomic(struct host *) host = host_open(mode, "forward . %s %s {\n read_timeout 300ms\n health_check 50ms\n max_connect_attempts 12\n}",
-                                            upstream_addr(ups[0]), upstream_addr(ups[1]));
+    _Atomic(struct host *) host = host_open(
+        mode,
+        "forward . %s %s {\n read_timeout 300ms\n health_check 50ms\n max_connect_attempts 12\n}",
+        upstream_addr(ups[0]), upstream_addr(ups[1]));
     start_senders(senders, &host, COUNT, tcp);
     for (unsigned round = 0; round < ROUNDS; round++) {
         upstream_down(ups[round % 2]);
@@ -139,19 +145,22 @@ START_TEST(upstreams_restart_tcp)
 }
 END_TEST
 
-/* case 96: instances are exchanged under load, new before old ends; the old one drains. Nothing is lost, connections stay warm. */
+/* case 96: instances are exchanged under load, new before old ends; the old one drains. Nothing is
+ * lost, connections stay warm. */
 START_TEST(reload_under_load_case_96)
 {
     enum { COUNT = 1000, RELOADS = 8 };
     struct sender senders[SENDERS];
     struct host *old[RELOADS];
-    _Atomic(struct host *) host = host_open(MODE_THREADS, "forward . %s {\n force_tcp\n}", upstream_addr(ups[0]));
+    _Atomic(struct host *) host =
+        host_open(MODE_THREADS, "forward . %s {\n force_tcp\n}", upstream_addr(ups[0]));
     start_senders(senders, &host, COUNT, false);
     for (unsigned i = 0; i < RELOADS; i++) {
         old[i] = host;
         host_work(old[i], 100);
-        atomic_store(&host, host_open(MODE_THREADS, "forward . %s {\n force_tcp\n max_concurrent %u\n}", upstream_addr(ups[0]),
-                                      5000 + i));
+        atomic_store(&host,
+                     host_open(MODE_THREADS, "forward . %s {\n force_tcp\n max_concurrent %u\n}",
+                               upstream_addr(ups[0]), 5000 + i));
         /* A sender may have read the old one just before: it is stopped one exchange later. */
         if (i > 0) {
             ck_assert_int_eq(old[i - 1]->forward->stop(old[i - 1]->instance, 5000000000u), FWD_OK);
@@ -192,7 +201,8 @@ START_TEST(many_threads_at_full_speed)
 {
     enum { COUNT = 100, THREADS = 4 };
     struct sender senders[THREADS];
-    _Atomic(struct host *) host = host_open(_i, "forward . %s %s", upstream_addr(ups[0]), upstream_addr(ups[1]));
+    _Atomic(struct host *) host =
+        host_open(_i, "forward . %s %s", upstream_addr(ups[0]), upstream_addr(ups[1]));
     for (unsigned i = 0; i < THREADS; i++) {
         senders[i] = (struct sender){.host = &host, .count = COUNT};
         ck_assert_int_eq(pthread_create(&senders[i].thread, NULL, send_batches, &senders[i]), 0);

@@ -1,6 +1,8 @@
-/* The attempt loop of a query: policies, failover, its cap and its budget, upstreams that are down, choice of the transport.
+/* The attempt loop of a query: policies, failover, its cap and its budget, upstreams that are down,
+ * choice of the transport.
  *
- * Happy path of each test: upstreams with a rule each, an instance, a query, and a count of what every upstream saw.
+ * Happy path of each test: upstreams with a rule each, an instance, a query, and a count of what
+ * every upstream saw.
  */
 #include "host.h"
 #include "message.h"
@@ -41,13 +43,13 @@ static void wait_down(struct host *host, unsigned proxy, int down)
     work_until(host, host->proxies->down(host->proxies->at(host->instance, proxy)) == down);
 }
 
-/* Policies ------------------------------------------------------------------------------------------------------------ */
+/* --- policies -------------------------------------------------------------------------------- */
 
 /* case 60: random uses all upstreams, never the same order for long. */
 START_TEST(random_policy_case_60)
 {
-    struct host *host = host_open(_i, "forward . %s %s %s", upstream_addr(ups[0]), upstream_addr(ups[1]),
-                                  upstream_addr(ups[2]));
+    struct host *host = host_open(_i, "forward . %s %s %s", upstream_addr(ups[0]),
+                                  upstream_addr(ups[1]), upstream_addr(ups[2]));
     for (unsigned i = 0; i < 90; i++) {
         ck_assert(outcome_good(host_ask(host, "random.test"), "random.test"));
     }
@@ -59,12 +61,14 @@ START_TEST(random_policy_case_60)
 }
 END_TEST
 
-/* case 61: round_robin starts at index 1, and what follows a failed upstream is in configured order. */
+/* case 61: round_robin starts at index 1, and what follows a failed upstream is in configured
+ * order. */
 START_TEST(round_robin_policy_case_61)
 {
     static const unsigned order[] = {1, 2, 0, 1, 2, 0};
-    struct host *host = host_open(_i, "forward . %s %s %s {\n policy round_robin\n max_fails 0\n}",
-                                  upstream_addr(ups[0]), upstream_addr(ups[1]), upstream_addr(ups[2]));
+    struct host *host =
+        host_open(_i, "forward . %s %s %s {\n policy round_robin\n max_fails 0\n}",
+                  upstream_addr(ups[0]), upstream_addr(ups[1]), upstream_addr(ups[2]));
     for (unsigned i = 0; i < 6; i++) {
         ck_assert_str_eq(host_ask(host, "robin.test")->upstream, upstream_addr(ups[order[i]]));
     }
@@ -80,7 +84,8 @@ END_TEST
 START_TEST(sequential_policy_case_62)
 {
     struct host *host = host_open(
-        _i, "forward . %s %s %s {\n policy sequential\n max_fails 1\n health_check 50ms\n force_tcp\n}",
+        _i,
+        "forward . %s %s %s {\n policy sequential\n max_fails 1\n health_check 50ms\n force_tcp\n}",
         upstream_addr(ups[0]), upstream_addr(ups[1]), upstream_addr(ups[2]));
     for (unsigned i = 0; i < 4; i++) {
         ck_assert_str_eq(host_ask(host, "sequential.test")->upstream, upstream_addr(ups[0]));
@@ -98,15 +103,16 @@ START_TEST(sequential_policy_case_62)
 }
 END_TEST
 
-/* Failover ------------------------------------------------------------------------------------------------------------ */
+/* --- failover -------------------------------------------------------------------------------- */
 
 /* A mute upstream costs its read_timeout, no more. */
 START_TEST(failover_within_read_timeout)
 {
     struct upstream_rule mute = {.drop = true};
     upstream_set(ups[0], &mute);
-    struct host *host = host_open(_i, "forward . %s %s {\n policy sequential\n read_timeout 300ms\n}",
-                                  upstream_addr(ups[0]), upstream_addr(ups[1]));
+    struct host *host =
+        host_open(_i, "forward . %s %s {\n policy sequential\n read_timeout 300ms\n}",
+                  upstream_addr(ups[0]), upstream_addr(ups[1]));
     const struct outcome *outcome = host_ask(host, "failover.test");
     ck_assert(outcome_good(outcome, "failover.test"));
     ck_assert_uint_eq(outcome->attempts, 2);
@@ -120,8 +126,8 @@ END_TEST
 START_TEST(failover_when_refused)
 {
     upstream_down(ups[0]);
-    struct host *host = host_open(_i, "forward . %s %s {\n policy sequential\n}", upstream_addr(ups[0]),
-                                  upstream_addr(ups[1]));
+    struct host *host = host_open(_i, "forward . %s %s {\n policy sequential\n}",
+                                  upstream_addr(ups[0]), upstream_addr(ups[1]));
     const struct outcome *outcome = host_ask(host, "refused.test");
     ck_assert(outcome_good(outcome, "refused.test"));
     ck_assert_uint_lt(outcome->elapsed_ns, 1000000000u);
@@ -157,8 +163,8 @@ START_TEST(default_cap_case_45)
     struct upstream_rule closing = {.instead = END_FIN};
     upstream_set(ups[0], &closing);
     upstream_set(ups[1], &closing);
-    struct host *host = host_open(_i, "forward . %s %s {\n force_tcp\n max_fails 0\n}", upstream_addr(ups[0]),
-                                  upstream_addr(ups[1]));
+    struct host *host = host_open(_i, "forward . %s %s {\n force_tcp\n max_fails 0\n}",
+                                  upstream_addr(ups[0]), upstream_addr(ups[1]));
     const struct outcome *outcome = host_ask(host, "cap.test");
     ck_assert_uint_eq(outcome->kind, FWD_KIND_RCODE);
     ck_assert_uint_eq(outcome->rcode, SERVFAIL);
@@ -179,8 +185,9 @@ START_TEST(explicit_cap_case_45)
     struct upstream_rule closing = {.instead = END_RST};
     upstream_set(ups[0], &closing);
     for (unsigned cap = 1; cap <= 5; cap += 2) {
-        struct host *host = host_open(_i, "forward . %s {\n force_tcp\n max_fails 0\n max_connect_attempts %u\n}",
-                                      upstream_addr(ups[0]), cap);
+        struct host *host =
+            host_open(_i, "forward . %s {\n force_tcp\n max_fails 0\n max_connect_attempts %u\n}",
+                      upstream_addr(ups[0]), cap);
         unsigned before = upstream_counts(ups[0]).queries;
         ck_assert_uint_eq(host_ask(host, "cap.test")->attempts, cap);
         ck_assert_uint_eq(upstream_counts(ups[0]).queries - before, cap);
@@ -195,7 +202,8 @@ START_TEST(no_cap_case_31_44)
     struct upstream_rule mute = {.drop = true};
     upstream_set(ups[0], &mute);
     struct host *host = host_open(
-        _i, "forward . %s {\n max_fails 0\n max_connect_attempts 0\n read_timeout 400ms\n}", upstream_addr(ups[0]));
+        _i, "forward . %s {\n max_fails 0\n max_connect_attempts 0\n read_timeout 400ms\n}",
+        upstream_addr(ups[0]));
     const struct outcome *outcome = host_ask(host, "nocap.test");
     ck_assert_uint_eq(outcome->rcode, SERVFAIL);
     ck_assert_uint_ge(outcome->attempts, 9);
@@ -206,15 +214,16 @@ START_TEST(no_cap_case_31_44)
 }
 END_TEST
 
-/* case 44: three mute upstreams; CoreDNS ends at 6.0 s because it looks at the clock between attempts only, we end at 5 s. */
+/* case 44: three mute upstreams; CoreDNS ends at 6.0 s because it looks at the clock between
+ * attempts only, we end at 5 s. */
 START_TEST(budget_case_44)
 {
     struct upstream_rule mute = {.drop = true};
     for (unsigned i = 0; i < 3; i++) {
         upstream_set(ups[i], &mute);
     }
-    struct host *host = host_open(_i, "forward . %s %s %s", upstream_addr(ups[0]), upstream_addr(ups[1]),
-                                  upstream_addr(ups[2]));
+    struct host *host = host_open(_i, "forward . %s %s %s", upstream_addr(ups[0]),
+                                  upstream_addr(ups[1]), upstream_addr(ups[2]));
     const struct outcome *outcome = host_ask(host, "budget.test");
     ck_assert_uint_eq(outcome->kind, FWD_KIND_RCODE);
     ck_assert_uint_eq(outcome->rcode, SERVFAIL);
@@ -238,7 +247,8 @@ static void fail_first(void *arg, const struct upstream_seen *query, struct upst
 START_TEST(wrap_case_46)
 {
     upstream_script(ups[0], fail_first, NULL);
-    struct host *host = host_open(_i, "forward . %s {\n force_tcp\n max_fails 0\n}", upstream_addr(ups[0]));
+    struct host *host =
+        host_open(_i, "forward . %s {\n force_tcp\n max_fails 0\n}", upstream_addr(ups[0]));
     const struct outcome *outcome = host_ask(host, "wrap.test");
     ck_assert(outcome_good(outcome, "wrap.test"));
     ck_assert_uint_eq(outcome->attempts, 2);
@@ -252,8 +262,9 @@ START_TEST(all_down_case_47)
     struct upstream_rule closing = {.instead = END_FIN};
     upstream_set(ups[0], &closing);
     upstream_set(ups[1], &closing);
-    struct host *host = host_open(_i, "forward . %s %s {\n force_tcp\n max_fails 1\n health_check 50ms\n}",
-                                  upstream_addr(ups[0]), upstream_addr(ups[1]));
+    struct host *host =
+        host_open(_i, "forward . %s %s {\n force_tcp\n max_fails 1\n health_check 50ms\n}",
+                  upstream_addr(ups[0]), upstream_addr(ups[1]));
     (void)host_ask(host, "first.test");
     wait_down(host, 0, 1);
     wait_down(host, 1, 1);
@@ -271,8 +282,9 @@ START_TEST(max_fails_0_case_48)
 {
     struct upstream_rule closing = {.instead = END_FIN};
     upstream_set(ups[0], &closing);
-    struct host *host = host_open(_i, "forward . %s {\n force_tcp\n max_fails 0\n health_check 20ms\n}",
-                                  upstream_addr(ups[0]));
+    struct host *host =
+        host_open(_i, "forward . %s {\n force_tcp\n max_fails 0\n health_check 20ms\n}",
+                  upstream_addr(ups[0]));
     for (unsigned i = 0; i < 5; i++) {
         (void)host_ask(host, "nofails.test");
     }
@@ -283,13 +295,15 @@ START_TEST(max_fails_0_case_48)
 }
 END_TEST
 
-/* case 43: more than max_concurrent are refused at once, do no harm to the upstream, and are not counted on. */
+/* case 43: more than max_concurrent are refused at once, do no harm to the upstream, and are not
+ * counted on. */
 START_TEST(max_concurrent_case_43)
 {
     struct upstream_rule slow = {.delay_ms = 300};
     uint64_t tokens[6];
     upstream_set(ups[0], &slow);
-    struct host *host = host_open(_i, "forward . %s {\n max_concurrent 4\n}", upstream_addr(ups[0]));
+    struct host *host =
+        host_open(_i, "forward . %s {\n max_concurrent 4\n}", upstream_addr(ups[0]));
     for (unsigned i = 0; i < 6; i++) {
         tokens[i] = host_send(host, "many.test");
     }
@@ -311,7 +325,76 @@ START_TEST(max_concurrent_case_43)
 }
 END_TEST
 
-/* Transport ----------------------------------------------------------------------------------------------------------- */
+/* case 55: a matching RCODE moves on, at most once per upstream; then the last answer is the
+ * answer. */
+START_TEST(failover_case_55)
+{
+    struct upstream_rule servfail = {.rcode = SERVFAIL}, refused = {.rcode = REFUSED};
+    upstream_set(ups[0], &servfail);
+    upstream_set(ups[1], &refused);
+    struct host *host =
+        host_open(_i, "forward . %s %s %s {\n policy sequential\n failover SERVFAIL REFUSED\n}",
+                  upstream_addr(ups[0]), upstream_addr(ups[1]), upstream_addr(ups[2]));
+    const struct outcome *outcome = host_ask(host, "failover.test");
+    ck_assert(outcome_good(outcome, "failover.test"));
+    ck_assert_uint_eq(outcome->attempts, 3);
+    upstream_set(ups[2], &refused);
+    outcome = host_ask(host, "failover.test");
+    ck_assert_uint_eq(outcome->kind, FWD_KIND_ANSWER);
+    ck_assert_uint_eq(outcome->rcode, REFUSED);
+    ck_assert_uint_eq(outcome->attempts, 3);
+    ck_assert_uint_eq(upstream_counts(ups[0]).queries, 2);
+    host_close(host);
+}
+END_TEST
+
+/* case 56: next hands the query to the next stanza that matches; at the end of the chain it is the
+ * answer that counts. */
+START_TEST(next_case_56)
+{
+    struct upstream_rule nxdomain = {.rcode = NXDOMAIN};
+    upstream_set(ups[0], &nxdomain);
+    struct host *host =
+        host_open(_i,
+                  "forward . %s {\n next NXDOMAIN\n}\nforward other.test %s\nforward . %s {\n next "
+                  "NXDOMAIN\n}",
+                  upstream_addr(ups[0]), upstream_addr(ups[1]), upstream_addr(ups[2]));
+    const struct outcome *outcome = host_ask(host, "next.test");
+    ck_assert(outcome_good(outcome, "next.test"));
+    ck_assert_str_eq(outcome->upstream, upstream_addr(ups[2]));
+    ck_assert_uint_eq(upstream_counts(ups[1]).queries, 0);
+    upstream_set(ups[2], &nxdomain);
+    outcome = host_ask(host, "next.test");
+    ck_assert_uint_eq(outcome->kind, FWD_KIND_ANSWER);
+    ck_assert_uint_eq(outcome->rcode, NXDOMAIN);
+    host_close(host);
+}
+END_TEST
+
+/* case 80: the duration of an exchange is observed on success only, under its RCODE. */
+START_TEST(durations_case_80)
+{
+    struct upstream_rule nxdomain = {.rcode = NXDOMAIN};
+    char count[160];
+    struct host *host = host_open(_i, "forward . %s {\n max_connect_attempts 1\n max_fails 0\n}",
+                                  upstream_addr(ups[0]));
+    (void)host_ask(host, "duration.test");
+    upstream_set(ups[0], &nxdomain);
+    (void)host_ask(host, "duration.test");
+    (void)host_ask(host, "duration.test");
+    upstream_down(ups[0]);
+    (void)host_ask(host, "duration.test");
+    ck_assert_double_eq(host_metric(host, "coredns_proxy_request_duration_seconds_count"), 3);
+    snprintf(count, sizeof(count),
+             "coredns_proxy_request_duration_seconds_count{proxy_name=\"forward\",to=\"%s\",rcode="
+             "\"NXDOMAIN\"}",
+             upstream_addr(ups[0]));
+    ck_assert_double_eq(host_metric(host, count), 2);
+    host_close(host);
+}
+END_TEST
+
+/* --- transport ------------------------------------------------------------------------------- */
 
 /* case 50: which transport is used, and what becomes of TC. */
 START_TEST(transport_choice_case_50)
@@ -338,15 +421,18 @@ START_TEST(transport_choice_case_50)
         struct upstream_rule rule = {.tc = rows[i].tc};
         struct upstream_counts before = upstream_counts(ups[0]);
         upstream_set(ups[0], &rule);
-        struct host *host = host_open(_i, "forward . %s {\n %s\n}", upstream_addr(ups[0]), rows[i].options);
-        const struct outcome *outcome =
-            rows[i].client_tcp ? host_ask_tcp(host, "transport.test") : host_ask(host, "transport.test");
+        struct host *host =
+            host_open(_i, "forward . %s {\n %s\n}", upstream_addr(ups[0]), rows[i].options);
+        const struct outcome *outcome = rows[i].client_tcp ? host_ask_tcp(host, "transport.test")
+                                                           : host_ask(host, "transport.test");
         struct upstream_counts after = upstream_counts(ups[0]);
-        ck_assert_msg(after.udp - before.udp == rows[i].udp && after.tcp - before.tcp == rows[i].tcp,
-                      "row %zu: %u over UDP, %u over TCP", i, after.udp - before.udp, after.tcp - before.tcp);
+        ck_assert_msg(
+            after.udp - before.udp == rows[i].udp && after.tcp - before.tcp == rows[i].tcp,
+            "row %zu: %u over UDP, %u over TCP", i, after.udp - before.udp, after.tcp - before.tcp);
         ck_assert_uint_eq(outcome->kind, FWD_KIND_ANSWER);
         ck_assert_msg(message_tc(outcome->wire) == !rows[i].whole, "row %zu: TC", i);
-        ck_assert_msg(outcome_good(outcome, "transport.test") == rows[i].whole, "row %zu: answer", i);
+        ck_assert_msg(outcome_good(outcome, "transport.test") == rows[i].whole, "row %zu: answer",
+                      i);
         host_close(host);
     }
 }
@@ -371,6 +457,9 @@ int main(void)
     add_test(tcase, all_down_case_47);
     add_test(tcase, max_fails_0_case_48);
     add_test(tcase, max_concurrent_case_43);
+    add_test(tcase, failover_case_55);
+    add_test(tcase, next_case_56);
+    add_test(tcase, durations_case_80);
     add_test(tcase, transport_choice_case_50);
     suite_add_tcase(suite, tcase);
     return suite_run(suite);

@@ -1,6 +1,7 @@
 /* The pool through the ABI: order, limits, ports, what makes a connection stale, what is shared.
  *
- * Tests of times run under a clock that stands still until the test moves it, so the module's own time-outs never interfere.
+ * Tests of times run under a clock that stands still until the test moves it, so the module's own
+ * time-outs never interfere.
  */
 #include "host.h"
 #include "message.h"
@@ -25,7 +26,8 @@ static void teardown(void)
     upstream_destroy(up);
 }
 
-/** Asks one query and waits until its connection is idle again. @return the source port or connection number that it used */
+/** Asks one query and waits until its connection is idle again. @return the source port or
+ * connection number that it used */
 static unsigned ask_over(struct host *host, uint32_t proto, unsigned idle)
 {
     const struct outcome *outcome =
@@ -38,24 +40,27 @@ static unsigned ask_over(struct host *host, uint32_t proto, unsigned idle)
 }
 
 /** Answers the first three queries 30, 60 and 90 ms after they came. */
-static void one_after_the_other(void *arg, const struct upstream_seen *query, struct upstream_rule *rule)
+static void one_after_the_other(void *arg, const struct upstream_seen *query,
+                                struct upstream_rule *rule)
 {
     rule->delay_ms = query->number <= 3 ? 30 * query->number : 0;
 }
 
-/** Has count queries in flight at once, so that count connections are opened, and waits until they are done. */
+/** Has count queries in flight at once, so that count connections are opened, and waits until they
+ * are done. */
 static void ask_at_once(struct host *host, uint32_t proto, unsigned count)
 {
     struct upstream_rule slow = {.delay_ms = 100};
     upstream_set(up, &slow);
     for (unsigned i = 0; i < count; i++) {
-        (void)(proto == FWD_PROTO_TCP ? host_send_tcp(host, "pool.test") : host_send(host, "pool.test"));
+        (void)(proto == FWD_PROTO_TCP ? host_send_tcp(host, "pool.test")
+                                      : host_send(host, "pool.test"));
     }
     host_wait_all(host, 10000);
     upstream_set(up, &(struct upstream_rule){0});
 }
 
-/* Order --------------------------------------------------------------------------------------------------------------- */
+/* --- order ----------------------------------------------------------------------------------- */
 
 static void check_fifo(int mode, uint32_t proto)
 {
@@ -63,7 +68,8 @@ static void check_fifo(int mode, uint32_t proto)
     upstream_script(up, one_after_the_other, NULL);
     struct host *host = host_open(mode, "forward . %s {\n port_budget 0\n}", upstream_addr(up));
     for (unsigned i = 0; i < 3; i++) {
-        (void)(proto == FWD_PROTO_TCP ? host_send_tcp(host, "fifo.test") : host_send(host, "fifo.test"));
+        (void)(proto == FWD_PROTO_TCP ? host_send_tcp(host, "fifo.test")
+                                      : host_send(host, "fifo.test"));
     }
     host_wait_all(host, 5000);
     host_wait_idle(host, 0, proto, 3);
@@ -90,12 +96,12 @@ START_TEST(fifo_of_tcp_connections_case_65)
 }
 END_TEST
 
-/* Times --------------------------------------------------------------------------------------------------------------- */
+/* --- times ----------------------------------------------------------------------------------- */
 
 static void check_expire(int mode, uint32_t proto)
 {
-    struct host *host = host_open_with(mode, fake_services, "forward . %s {\n port_budget 0\n expire 7s\n}",
-                                       upstream_addr(up));
+    struct host *host = host_open_with(
+        mode, fake_services, "forward . %s {\n port_budget 0\n expire 7s\n}", upstream_addr(up));
     unsigned first = ask_over(host, proto, 1);
     fake_clock_advance(&fake, 7000);
     ck_assert_uint_eq(ask_over(host, proto, 1), first);
@@ -124,8 +130,10 @@ END_TEST
 /* case 66: max_age closes what is old although it is in use. */
 START_TEST(max_age_case_66)
 {
-    struct host *host = host_open_with(
-        _i, fake_services, "forward . %s {\n port_budget 0\n expire 5s\n max_age 12s\n force_tcp\n}", upstream_addr(up));
+    struct host *host =
+        host_open_with(_i, fake_services,
+                       "forward . %s {\n port_budget 0\n expire 5s\n max_age 12s\n force_tcp\n}",
+                       upstream_addr(up));
     unsigned first = ask_over(host, FWD_PROTO_TCP, 1);
     for (unsigned i = 0; i < 3; i++) {
         fake_clock_advance(&fake, 4000);
@@ -141,8 +149,8 @@ END_TEST
 /* case 29: expire 0 means never reused, even within the same nanosecond. */
 START_TEST(expire_0_case_29)
 {
-    struct host *host =
-        host_open_with(_i, fake_services, "forward . %s {\n expire 0s\n force_tcp\n}", upstream_addr(up));
+    struct host *host = host_open_with(
+        _i, fake_services, "forward . %s {\n expire 0s\n force_tcp\n}", upstream_addr(up));
     for (unsigned i = 0; i < 4; i++) {
         ck_assert(outcome_good(host_ask(host, "never.test"), "never.test"));
     }
@@ -155,7 +163,8 @@ END_TEST
 /* case 68: the janitor closes what nobody takes, every 10 s. */
 START_TEST(janitor_case_68)
 {
-    struct host *host = host_open_with(_i, fake_services, "forward . %s {\n force_tcp\n}", upstream_addr(up));
+    struct host *host =
+        host_open_with(_i, fake_services, "forward . %s {\n force_tcp\n}", upstream_addr(up));
     ask_at_once(host, FWD_PROTO_TCP, 3);
     host_wait_idle(host, 0, FWD_PROTO_TCP, 3);
     fake_clock_advance(&fake, 9000);
@@ -169,9 +178,10 @@ START_TEST(janitor_case_68)
 }
 END_TEST
 
-/* Limits -------------------------------------------------------------------------------------------------------------- */
+/* --- limits ---------------------------------------------------------------------------------- */
 
-/* cases 30, 63, 67: over max_idle_conns what comes back is closed; UDP and TCP are counted apart. */
+/* cases 30, 63, 67: over max_idle_conns what comes back is closed; UDP and TCP are counted apart.
+ */
 START_TEST(max_idle_conns_case_30_63_67)
 {
     struct host *host =
@@ -181,7 +191,8 @@ START_TEST(max_idle_conns_case_30_63_67)
     work_until(host, upstream_counts(up).open == 2);
     ask_at_once(host, FWD_PROTO_UDP, 4);
     host_wait_idle(host, 0, FWD_PROTO_UDP, 2);
-    struct fwd_pool_stats tcp = host_pool(host, 0, FWD_PROTO_TCP), udp = host_pool(host, 0, FWD_PROTO_UDP);
+    struct fwd_pool_stats tcp = host_pool(host, 0, FWD_PROTO_TCP),
+                          udp = host_pool(host, 0, FWD_PROTO_UDP);
     ck_assert_uint_eq(tcp.overflow, 3);
     ck_assert_uint_eq(tcp.misses, 5);
     ck_assert_uint_eq(tcp.active, 0);
@@ -220,7 +231,7 @@ START_TEST(hits_and_misses_case_66)
 }
 END_TEST
 
-/* Ports --------------------------------------------------------------------------------------------------------------- */
+/* --- ports ----------------------------------------------------------------------------------- */
 
 /** How often two queries in a row came from one port. */
 static unsigned repeats(unsigned count)
@@ -248,7 +259,8 @@ START_TEST(fresh_port_for_every_query)
 }
 END_TEST
 
-/* With the budget spent the ports go round, and still never twice in a row. The clock stands still: the budget does not grow. */
+/* With the budget spent the ports go round, and still never twice in a row. The clock stands still:
+ * the budget does not grow. */
 START_TEST(ports_go_round_beyond_the_budget)
 {
     enum { QUERIES = 200, BUDGET = 10 };
@@ -267,7 +279,8 @@ END_TEST
 /* port_budget 0 is CoreDNS's behaviour: one port for as long as it is busy. */
 START_TEST(no_budget_keeps_one_port)
 {
-    struct host *host = host_open_with(_i, fake_services, "forward . %s {\n port_budget 0\n}", upstream_addr(up));
+    struct host *host =
+        host_open_with(_i, fake_services, "forward . %s {\n port_budget 0\n}", upstream_addr(up));
     for (unsigned i = 0; i < 60; i++) {
         ck_assert(outcome_good(host_ask(host, "life.test"), "life.test"));
         fake_clock_advance(&fake, 5000);
@@ -280,7 +293,8 @@ END_TEST
 /* The budget grows with time: one port a second is opened afresh. */
 START_TEST(budget_is_per_second)
 {
-    struct host *host = host_open_with(_i, fake_services, "forward . %s {\n port_budget 1\n}", upstream_addr(up));
+    struct host *host =
+        host_open_with(_i, fake_services, "forward . %s {\n port_budget 1\n}", upstream_addr(up));
     for (unsigned i = 0; i < 60; i++) {
         ck_assert(outcome_good(host_ask(host, "life.test"), "life.test"));
         fake_clock_advance(&fake, 100);
@@ -294,8 +308,9 @@ END_TEST
 /* max_idle_conns 1 with no budget left is the one case in which a port may follow itself. */
 START_TEST(one_idle_socket_may_repeat)
 {
-    struct host *host = host_open_with(_i, fake_services, "forward . %s {\n port_budget 1\n max_idle_conns 1\n}",
-                                       upstream_addr(up));
+    struct host *host =
+        host_open_with(_i, fake_services, "forward . %s {\n port_budget 1\n max_idle_conns 1\n}",
+                       upstream_addr(up));
     for (unsigned i = 0; i < 20; i++) {
         ck_assert(outcome_good(host_ask(host, "one.test"), "one.test"));
     }
@@ -304,13 +319,14 @@ START_TEST(one_idle_socket_may_repeat)
 }
 END_TEST
 
-/* Stale connections --------------------------------------------------------------------------------------------------- */
+/* --- stale connections ----------------------------------------------------------------------- */
 
-/* cases 49, 78: connections that died while idle are replaced at no charge: one attempt is allowed, and it is enough. */
+/* cases 49, 78: connections that died while idle are replaced at no charge: one attempt is allowed,
+ * and it is enough. */
 static void check_idle_killed(int mode, enum ending how)
 {
-    struct host *host =
-        host_open(mode, "forward . %s {\n force_tcp\n max_connect_attempts 1\n}", upstream_addr(up));
+    struct host *host = host_open(mode, "forward . %s {\n force_tcp\n max_connect_attempts 1\n}",
+                                  upstream_addr(up));
     for (unsigned round = 0; round < 5; round++) {
         ask_at_once(host, FWD_PROTO_TCP, 8);
         upstream_kill(up, how);
@@ -318,8 +334,8 @@ static void check_idle_killed(int mode, enum ending how)
     }
     for (uint64_t token = 1; token <= 80; token++) {
         const struct outcome *outcome = host_outcome(host, token);
-        ck_assert_msg(outcome_good(outcome, "pool.test"), "query %llu: %s", (unsigned long long)token,
-                      outcome->detail);
+        ck_assert_msg(outcome_good(outcome, "pool.test"), "query %llu: %s",
+                      (unsigned long long)token, outcome->detail);
     }
     ck_assert_uint_eq(host->proxies->fails(host->proxies->at(host->instance, 0)), 0);
     host_close(host);
@@ -343,12 +359,13 @@ static void close_second(void *arg, const struct upstream_seen *query, struct up
     rule->instead = query->number == 2 ? *(enum ending *)arg : END_NONE;
 }
 
-/* cases 49, 78: the same when the connection dies with the query on it, before any octet of an answer. */
+/* cases 49, 78: the same when the connection dies with the query on it, before any octet of an
+ * answer. */
 static void check_dies_with_query(int mode, enum ending how)
 {
     upstream_script(up, close_second, &how);
-    struct host *host =
-        host_open(mode, "forward . %s {\n force_tcp\n max_connect_attempts 1\n}", upstream_addr(up));
+    struct host *host = host_open(mode, "forward . %s {\n force_tcp\n max_connect_attempts 1\n}",
+                                  upstream_addr(up));
     (void)ask_over(host, FWD_PROTO_TCP, 1);
     ck_assert(outcome_good(host_ask(host, "pool.test"), "pool.test"));
     ck_assert_uint_eq(upstream_counts(up).queries, 3);
@@ -374,7 +391,8 @@ START_TEST(new_connection_closed_case_78)
     struct upstream_rule closing = {.instead = END_FIN};
     upstream_set(up, &closing);
     struct host *host =
-        host_open(_i, "forward . %s {\n force_tcp\n max_connect_attempts 1\n max_fails 0\n}", upstream_addr(up));
+        host_open(_i, "forward . %s {\n force_tcp\n max_connect_attempts 1\n max_fails 0\n}",
+                  upstream_addr(up));
     const struct outcome *outcome = host_ask(host, "new.test");
     ck_assert_uint_eq(outcome->rcode, SERVFAIL);
     ck_assert_int_eq(outcome->error, FWD_ERR_CLOSED);
@@ -389,13 +407,15 @@ static void first_too_late(void *arg, const struct upstream_seen *query, struct 
     rule->delay_ms = query->number == 1 ? 500 : 0;
 }
 
-/* case 79: a socket on which an answer is outstanding is closed, so that the late answer meets nobody. */
+/* case 79: a socket on which an answer is outstanding is closed, so that the late answer meets
+ * nobody. */
 START_TEST(timed_out_socket_is_closed_case_79)
 {
     upstream_script(up, first_too_late, NULL);
-    struct host *host = host_open(
-        _i, "forward . %s {\n port_budget 0\n read_timeout 200ms\n max_connect_attempts 1\n max_fails 0\n}",
-        upstream_addr(up));
+    struct host *host = host_open(_i,
+                                  "forward . %s {\n port_budget 0\n read_timeout 200ms\n "
+                                  "max_connect_attempts 1\n max_fails 0\n}",
+                                  upstream_addr(up));
     ck_assert_int_eq(host_ask(host, "late.test")->error, FWD_ERR_TIMEOUT);
     ck_assert_uint_eq(host_pool(host, 0, FWD_PROTO_UDP).idle, 0);
     for (unsigned i = 0; i < 40; i++) {
@@ -407,14 +427,16 @@ START_TEST(timed_out_socket_is_closed_case_79)
 }
 END_TEST
 
-/* Sharing ------------------------------------------------------------------------------------------------------------- */
+/* --- sharing --------------------------------------------------------------------------------- */
 
-/* Two instances with the same upstream use one pool, and a reload (new before old ends) keeps warm connections. */
+/* Two instances with the same upstream use one pool, and a reload (new before old ends) keeps warm
+ * connections. */
 START_TEST(instances_share_connections)
 {
     struct host *old = host_open(MODE_THREADS, "forward . %s {\n force_tcp\n}", upstream_addr(up));
     (void)ask_over(old, FWD_PROTO_TCP, 1);
-    struct host *new = host_open(MODE_THREADS, "forward . %s {\n force_tcp\n policy sequential\n}", upstream_addr(up));
+    struct host *new = host_open(MODE_THREADS, "forward . %s {\n force_tcp\n policy sequential\n}",
+                                 upstream_addr(up));
     (void)ask_over(new, FWD_PROTO_TCP, 1);
     host_close(old);
     (void)ask_over(new, FWD_PROTO_TCP, 1);
@@ -430,7 +452,8 @@ START_TEST(other_limits_are_not_shared)
 {
     struct host *one = host_open(MODE_THREADS, "forward . %s {\n force_tcp\n}", upstream_addr(up));
     (void)ask_over(one, FWD_PROTO_TCP, 1);
-    struct host *two = host_open(MODE_THREADS, "forward . %s {\n force_tcp\n expire 20s\n}", upstream_addr(up));
+    struct host *two =
+        host_open(MODE_THREADS, "forward . %s {\n force_tcp\n expire 20s\n}", upstream_addr(up));
     (void)ask_over(two, FWD_PROTO_TCP, 1);
     ck_assert_uint_eq(upstream_counts(up).opened, 2);
     host_close(two);
@@ -441,8 +464,9 @@ END_TEST
 /* Stanzas of one instance with the same upstream share as well. */
 START_TEST(stanzas_share_connections)
 {
-    struct host *host = host_open(_i, "forward a.test %s {\n force_tcp\n}\nforward b.test %s {\n force_tcp\n}",
-                                  upstream_addr(up), upstream_addr(up));
+    struct host *host =
+        host_open(_i, "forward a.test %s {\n force_tcp\n}\nforward b.test %s {\n force_tcp\n}",
+                  upstream_addr(up), upstream_addr(up));
     ck_assert(outcome_good(host_ask(host, "x.a.test"), "x.a.test"));
     host_wait_idle(host, 0, FWD_PROTO_TCP, 1);
     ck_assert(outcome_good(host_ask(host, "x.b.test"), "x.b.test"));
@@ -462,7 +486,8 @@ START_TEST(stopped_pool_case_70)
     query.wire_len = (uint32_t)message_query(wire, sizeof(wire), 1, "stopped.test", TYPE_A);
     ck_assert_int_eq(host->forward->stop(host->instance, 0), FWD_OK);
     ck_assert_int_eq(host->forward->serve(host->instance, &query, 1), FWD_ERR_STATE);
-    ck_assert_int_eq(host->proxies->exchange(host->proxies->at(host->instance, 0), &query, 0), FWD_ERR_STATE);
+    ck_assert_int_eq(host->proxies->exchange(host->proxies->at(host->instance, 0), &query, 0),
+                     FWD_ERR_STATE);
     host_close(host);
     ck_assert(upstream_wait_open(up, 0, 5000));
 }

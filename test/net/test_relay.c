@@ -1,6 +1,7 @@
 /* What crosses the module: queries and answers as bytes, verdicts, what a completion says.
  *
- * Happy path of each test: an upstream that answers, an instance, a query, a look at both ends. A failure prints the differing value.
+ * Happy path of each test: an upstream that answers, an instance, a query, a look at both ends. A
+ * failure prints the differing value.
  */
 #include "host.h"
 #include "message.h"
@@ -23,11 +24,13 @@ static void teardown_upstream(void)
     upstream_destroy(up);
 }
 
-/** A query with all that a forwarder must not touch: mixed case, an unknown type, EDNS with an unknown option, and a TSIG (case 52). */
+/** A query with all that a forwarder must not touch: mixed case, an unknown type, EDNS with an
+ * unknown option, and a TSIG (case 52). */
 static size_t rich_query(uint8_t *wire, size_t cap)
 {
     static const uint8_t more[] = {/* OPT, size 1232, DO, option 65001 */
-                                   0, 0, 41, 4, 208, 0, 0, 128, 0, 0, 7, 253, 233, 0, 3, 'a', 'b', 'c',
+                                   0, 0, 41, 4, 208, 0, 0, 128, 0, 0, 7, 253, 233, 0, 3, 'a', 'b',
+                                   'c',
                                    /* TSIG of the key k., with data that need not make sense here */
                                    1, 'k', 0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 4, 1, 2, 3, 4};
     size_t len = message_query(wire, cap, 0x1234, "MiXeD.CaSe.test", 65280);
@@ -41,7 +44,8 @@ static void check_relayed(uint32_t flags, bool tcp)
     uint8_t query[600], expected[600];
     size_t query_len = rich_query(query, sizeof(query));
     size_t expected_len = message_answer(expected, sizeof(expected), query, query_len, 0, 0);
-    const struct outcome *outcome = host_wait(host, host_send_wire(host, query, query_len, flags), 5000);
+    const struct outcome *outcome =
+        host_wait(host, host_send_wire(host, query, query_len, flags), 5000);
     ck_assert_uint_eq(outcome->kind, FWD_KIND_ANSWER);
 
     struct upstream_seen seen = upstream_seen(up, 0);
@@ -53,7 +57,8 @@ static void check_relayed(uint32_t flags, bool tcp)
     ck_assert_mem_eq(outcome->wire, expected, expected_len);
 }
 
-/* cases 52, 73: all but the ID goes up as it came, TSIG included, and the answer comes back under the client's ID. */
+/* cases 52, 73: all but the ID goes up as it came, TSIG included, and the answer comes back under
+ * the client's ID. */
 START_TEST(relays_bytes_over_udp_case_52_73)
 {
     host = host_open(_i, "forward . %s", upstream_addr(up));
@@ -154,10 +159,18 @@ START_TEST(matching_case_41_42)
         const char *name;
         bool matches;
     } rows[] = {
-        {"example.org", true},      {"EXAMPLE.org", true},   {"a.example.org", true},
-        {"b.a.eXample.Org", true},  {"notexample.org", false}, {"org", false},
-        {"", false},                {"example.org.net", false}, {"x.example.org", false},
-        {"a.b.X.example.org", false}, {"xx.example.org", true}, {"y.z.example.org", false},
+        {"example.org", true},
+        {"EXAMPLE.org", true},
+        {"a.example.org", true},
+        {"b.a.eXample.Org", true},
+        {"notexample.org", false},
+        {"org", false},
+        {"", false},
+        {"example.org.net", false},
+        {"x.example.org", false},
+        {"a.b.X.example.org", false},
+        {"xx.example.org", true},
+        {"y.z.example.org", false},
         {"z.example.org", true},
     };
     host = host_open(_i, "forward example.org %s {\n except x.example.org Y.z.example.org\n}",
@@ -167,8 +180,10 @@ START_TEST(matching_case_41_42)
         size_t len = message_query(wire, sizeof(wire), 1, rows[i].name, TYPE_A);
         const struct outcome *outcome = host_wait(host, host_send(host, rows[i].name), 5000);
         uint32_t expected = rows[i].matches ? FWD_VERDICT_ACCEPTED : FWD_VERDICT_NEXT;
-        ck_assert_msg(outcome->verdict == expected, "%s: verdict %u", rows[i].name, outcome->verdict);
-        ck_assert_int_eq(host->forward->match(host->instance, wire + 12, (uint32_t)len - 16), rows[i].matches);
+        ck_assert_msg(outcome->verdict == expected, "%s: verdict %u", rows[i].name,
+                      outcome->verdict);
+        ck_assert_int_eq(host->forward->match(host->instance, wire + 12, (uint32_t)len - 16),
+                         rows[i].matches);
     }
     host_close(host);
 }
@@ -179,7 +194,8 @@ START_TEST(from_is_never_excepted_case_41)
 {
     host = host_open(_i, "forward example.org %s {\n except org\n}", upstream_addr(up));
     ck_assert(outcome_good(host_ask(host, "example.org"), "example.org"));
-    ck_assert_uint_eq(host_outcome(host, host_send(host, "a.example.org"))->verdict, FWD_VERDICT_NEXT);
+    ck_assert_uint_eq(host_outcome(host, host_send(host, "a.example.org"))->verdict,
+                      FWD_VERDICT_NEXT);
     host_close(host);
 }
 END_TEST
@@ -188,8 +204,8 @@ END_TEST
 START_TEST(first_stanza_that_matches_case_40)
 {
     struct upstream *other = upstream_create();
-    host = host_open(_i, "forward a.test %s\nforward test %s\nforward b.test %s", upstream_addr(other),
-                     upstream_addr(up), upstream_addr(other));
+    host = host_open(_i, "forward a.test %s\nforward test %s\nforward b.test %s",
+                     upstream_addr(other), upstream_addr(up), upstream_addr(other));
     ck_assert_str_eq(host_ask(host, "x.a.test")->upstream, upstream_addr(other));
     ck_assert_str_eq(host_ask(host, "x.b.test")->upstream, upstream_addr(up));
     ck_assert_str_eq(host_ask(host, "x.test")->upstream, upstream_addr(up));
@@ -232,7 +248,8 @@ START_TEST(malformed_query_case_52_74)
             break;
         }
         const struct outcome *outcome = host_outcome(host, host_send_wire(host, wire, cut, 0));
-        ck_assert_msg(outcome->verdict == FWD_VERDICT_RCODE, "kind %u: verdict %u", kind, outcome->verdict);
+        ck_assert_msg(outcome->verdict == FWD_VERDICT_RCODE, "kind %u: verdict %u", kind,
+                      outcome->verdict);
         ck_assert_uint_eq(outcome->rcode, FORMERR);
         ck_assert_int_eq(outcome->error, FWD_ERR_BAD_QUERY);
         ck_assert_uint_gt(strlen(outcome->detail), 0);
@@ -258,11 +275,13 @@ START_TEST(batch)
 }
 END_TEST
 
-/* fwd.proxy/1 exchange: one attempt on the upstream named, whatever the policy and without failover. */
+/* fwd.proxy/1 exchange: one attempt on the upstream named, whatever the policy and without
+ * failover. */
 START_TEST(exchange_is_one_attempt)
 {
     struct upstream *other = upstream_create();
-    host = host_open(_i, "forward . %s %s {\n policy sequential\n}", upstream_addr(up), upstream_addr(other));
+    host = host_open(_i, "forward . %s %s {\n policy sequential\n}", upstream_addr(up),
+                     upstream_addr(other));
     const struct outcome *outcome = host_wait(host, host_exchange(host, 1, "one.test", 0), 5000);
     ck_assert(outcome_good(outcome, "one.test"));
     ck_assert_str_eq(outcome->upstream, upstream_addr(other));

@@ -1,7 +1,7 @@
 /* Streams: frames that come in pieces, late, half, twice, with the wrong content, or not at all.
  *
- * Happy path: force_tcp, an upstream with a rule, a query, the good answer; where the rule makes an answer impossible, the error and the
- * number of attempts are looked at.
+ * Happy path: force_tcp, an upstream with a rule, a query, the good answer; where the rule makes an
+ * answer impossible, the error and the number of attempts are looked at.
  */
 #include "host.h"
 #include "message.h"
@@ -50,7 +50,8 @@ START_TEST(frames_in_pieces_case_77)
 }
 END_TEST
 
-/* A whole answer counts although the connection ends with it, by FIN or RST, and the connection is not used again. */
+/* A whole answer counts although the connection ends with it, by FIN or RST, and the connection is
+ * not used again. */
 START_TEST(answer_and_end_at_once)
 {
     struct host *host = open_one(_i, "max_connect_attempts 1");
@@ -80,9 +81,11 @@ START_TEST(half_frames)
     for (unsigned i = 0; i < sizeof(cuts) / sizeof(*cuts); i++) {
         struct upstream *fresh = upstream_create();
         upstream_script(fresh, half_first, &cuts[i]);
-        struct host *host = host_open(_i, "forward . %s {\n force_tcp\n max_fails 0\n}", upstream_addr(fresh));
+        struct host *host =
+            host_open(_i, "forward . %s {\n force_tcp\n max_fails 0\n}", upstream_addr(fresh));
         const struct outcome *outcome = host_ask(host, "half.test");
-        ck_assert_msg(outcome_good(outcome, "half.test"), "cut at %u: %s", cuts[i], outcome->detail);
+        ck_assert_msg(outcome_good(outcome, "half.test"), "cut at %u: %s", cuts[i],
+                      outcome->detail);
         ck_assert_uint_eq(outcome->attempts, 2);
         ck_assert_uint_eq(upstream_counts(fresh).opened, 2);
         host_close(host);
@@ -116,8 +119,10 @@ START_TEST(slow_drip)
 {
     struct upstream_rule drip = {.chunk = 1, .chunk_ms = 50};
     upstream_set(up, &drip);
-    struct host *host = host_open(_i, "forward . %s %s {\n force_tcp\n policy sequential\n read_timeout 300ms\n max_fails 0\n}",
-                                  upstream_addr(up), upstream_addr(other));
+    struct host *host = host_open(
+        _i,
+        "forward . %s %s {\n force_tcp\n policy sequential\n read_timeout 300ms\n max_fails 0\n}",
+        upstream_addr(up), upstream_addr(other));
     for (unsigned i = 0; i < 3; i++) {
         const struct outcome *outcome = host_ask(host, "drip.test");
         ck_assert(outcome_good(outcome, "drip.test"));
@@ -159,8 +164,8 @@ START_TEST(bad_messages_on_a_stream)
         char name[32];
         snprintf(name, sizeof(name), "Stream%u.test", i);
         const struct outcome *outcome = host_ask(host, name);
-        ck_assert_msg(outcome_good(outcome, name), "%s: %s: kind %u, %s", bad_name(bad), name, outcome->kind,
-                      outcome->detail);
+        ck_assert_msg(outcome_good(outcome, name), "%s: %s: kind %u, %s", bad_name(bad), name,
+                      outcome->kind, outcome->detail);
     }
     host_close(host);
 }
@@ -182,7 +187,8 @@ START_TEST(duplicated_answers_on_a_stream)
 }
 END_TEST
 
-/* A query on a connection that the upstream never answers on: others have connections of their own. */
+/* A query on a connection that the upstream never answers on: others have connections of their own.
+ */
 START_TEST(mute_connection_does_not_block_others)
 {
     struct upstream_rule mute = {.drop = true};
@@ -226,7 +232,8 @@ START_TEST(greatest_messages)
         char name[32];
         snprintf(name, sizeof(name), "great%u.test", i);
         const struct outcome *outcome = host_outcome(host, first + i);
-        ck_assert_msg(outcome_good(outcome, name), "%s: kind %u, %s", name, outcome->kind, outcome->detail);
+        ck_assert_msg(outcome_good(outcome, name), "%s: kind %u, %s", name, outcome->kind,
+                      outcome->detail);
     }
     host_close(host);
 }

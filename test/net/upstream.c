@@ -1,11 +1,13 @@
 /* A scripted upstream.
  *
- * Happy path: one thread waits in epoll for datagrams, connections and frames; handle_query writes each query down, has the pick
- * function choose its rule, and schedules what the rule says as actions (a datagram, octets on a connection, a close) with their
- * times; the loop performs actions that are due.
+ * Happy path: one thread waits in epoll for datagrams, connections and frames; handle_query writes
+ * each query down, has the pick function choose its rule, and schedules what the rule says as
+ * actions (a datagram, octets on a connection, a close) with their times; the loop performs actions
+ * that are due.
  *
- * Failure modes: a system call that fails where a test cannot go on aborts with its name. A connection may be closed by a control
- * function while its event waits in the loop's batch: such a connection is only marked, and freed by the loop.
+ * Failure modes: a system call that fails where a test cannot go on aborts with its name. A
+ * connection may be closed by a control function while its event waits in the loop's batch: such a
+ * connection is only marked, and freed by the loop.
  */
 #include "upstream.h"
 
@@ -88,11 +90,11 @@ static void *allocate(size_t size)
     return memory;
 }
 
-/* Actions ------------------------------------------------------------------------------------------------------------- */
+/* --- actions --------------------------------------------------------------------------------- */
 
 /** Schedules octets and what follows them. */
-static void schedule(struct upstream *up, const struct action *like, uint64_t due_ns, const uint8_t *data,
-                     size_t len, enum ending ending)
+static void schedule(struct upstream *up, const struct action *like, uint64_t due_ns,
+                     const uint8_t *data, size_t len, enum ending ending)
 {
     struct action *action = allocate(sizeof(*action) + len);
     action->due_ns = due_ns;
@@ -179,7 +181,7 @@ static int perform_due(struct upstream *up)
     return next == UINT64_MAX ? -1 : (int)((next - now + NS_PER_MS - 1) / NS_PER_MS);
 }
 
-/* Queries ------------------------------------------------------------------------------------------------------------- */
+/* --- queries --------------------------------------------------------------------------------- */
 
 /** Schedules one message over UDP, or over TCP as a frame, cut as the rule says. */
 static void schedule_message(struct upstream *up, const struct action *like, uint64_t due_ns,
@@ -237,8 +239,8 @@ out:
 }
 
 /** Writes a query down and has it answered. */
-static void handle_query(struct upstream *up, const struct action *like, uint16_t port, const uint8_t *wire,
-                         size_t len)
+static void handle_query(struct upstream *up, const struct action *like, uint16_t port,
+                         const uint8_t *wire, size_t len)
 {
     if (up->counts.queries == up->seen_cap) {
         up->seen_cap = up->seen_cap == 0 ? 64 : up->seen_cap * 2;
@@ -277,7 +279,8 @@ static void read_udp(struct upstream *up)
     static _Thread_local uint8_t wire[MESSAGE_MAX];
     struct action like = {0};
     socklen_t size = sizeof(like.to);
-    ssize_t len = recvfrom(up->udp_fd, wire, sizeof(wire), MSG_DONTWAIT, (struct sockaddr *)&like.to, &size);
+    ssize_t len =
+        recvfrom(up->udp_fd, wire, sizeof(wire), MSG_DONTWAIT, (struct sockaddr *)&like.to, &size);
     if (len >= 0) {
         handle_query(up, &like, ntohs(like.to.sin_port), wire, (size_t)len);
     }
@@ -335,7 +338,7 @@ static void read_stream(struct upstream *up, struct stream *stream)
     stream->have -= at;
 }
 
-/* The loop ------------------------------------------------------------------------------------------------------------ */
+/* --- the loop -------------------------------------------------------------------------------- */
 
 static void free_closed(struct upstream *up)
 {
@@ -386,12 +389,14 @@ static void wake(struct upstream *up)
     (void)!write(up->wake_fd, &one, sizeof(one));
 }
 
-/** Binds both sockets to one port that is free for both. The port is bound by number, so that it stays ours while not listening. */
+/** Binds both sockets to one port that is free for both. The port is bound by number, so that it
+ * stays ours while not listening. */
 static void bind_sockets(struct upstream *up)
 {
     const int on = 1;
     for (int tries = 0; tries < 100; tries++) {
-        struct sockaddr_in self = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        struct sockaddr_in self = {.sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
         socklen_t size = sizeof(self);
         int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         require(bind(probe, (struct sockaddr *)&self, size) == 0, "bind");
@@ -467,7 +472,7 @@ void upstream_destroy(struct upstream *up)
     free(up);
 }
 
-/* Control ------------------------------------------------------------------------------------------------------------- */
+/* --- control --------------------------------------------------------------------------------- */
 
 const char *upstream_addr(const struct upstream *up)
 {
@@ -505,10 +510,10 @@ void upstream_refuse_tcp(struct upstream *up)
 
 void upstream_down(struct upstream *up)
 {
-    /* A UDP socket that is connected elsewhere takes no datagram of ours: the kernel answers them with port unreachable. */
-    struct sockaddr_in elsewhere = {.sin_family = AF_INET,
-                                    .sin_port = htons(9),
-                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    /* A UDP socket that is connected elsewhere takes no datagram of ours: the kernel answers them
+     * with port unreachable. */
+    struct sockaddr_in elsewhere = {
+        .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     pthread_mutex_lock(&up->mutex);
     refuse_tcp_locked(up);
     require(connect(up->udp_fd, (struct sockaddr *)&elsewhere, sizeof(elsewhere)) == 0, "connect");
@@ -561,10 +566,12 @@ struct upstream_seen upstream_seen(struct upstream *up, unsigned index)
 }
 
 /** Waits until *count is at least (or at most) bound. */
-static bool wait_count(struct upstream *up, const unsigned *count, unsigned bound, bool at_least, unsigned ms)
+static bool wait_count(struct upstream *up, const unsigned *count, unsigned bound, bool at_least,
+                       unsigned ms)
 {
     uint64_t end = now_ns() + (uint64_t)ms * NS_PER_MS;
-    struct timespec until = {.tv_sec = (time_t)(end / 1000000000u), .tv_nsec = (long)(end % 1000000000u)};
+    struct timespec until = {.tv_sec = (time_t)(end / 1000000000u),
+                             .tv_nsec = (long)(end % 1000000000u)};
     int error = 0;
     pthread_mutex_lock(&up->mutex);
     while ((at_least ? *count < bound : *count > bound) && error == 0) {

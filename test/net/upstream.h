@@ -1,8 +1,14 @@
-/* A scripted upstream: a DNS server on a loopback port, UDP and TCP, that behaves as a rule says and remembers what it saw.
+/* A scripted upstream: a DNS server on a loopback port, UDP and TCP, that behaves as a rule says
+ * and remembers what it saw.
  *
- * Threads: each upstream has one of its own, so it must be made inside the (forked) test. All functions may be called from any
- *   thread, except from inside a pick function. Ownership: upstream_destroy ends the thread and frees everything; rules are copied.
- * Limits: answers are sent without queueing; one that the socket does not take at once ends the connection.
+ * Threads: each upstream has one of its own, so it must be made inside the (forked) test. All
+ *   functions may be called from any thread, except from inside a pick function.
+ *
+ * Ownership: upstream_destroy ends the thread and frees everything; rules are copied.
+ *
+ * Limits: answers are sent without queueing; one that the socket does not take at once ends the
+ *   connection.
+ *
  * Standards: RFC 1035 4.2, RFC 7766.
  */
 #pragma once
@@ -20,18 +26,18 @@ enum ending { END_NONE, END_FIN, END_RST };
 
 /** What is done with one query. All zero: the good answer at once. */
 struct upstream_rule {
-    unsigned delay_ms;     /**< before the good answer */
-    bool drop;             /**< no good answer at all */
-    unsigned rcode;        /**< of the answer */
-    size_t pad;            /**< size of a TXT record added to it */
-    bool tc;               /**< over UDP: no records and TC instead */
-    enum bad bad;          /**< kind of wrong message that comes before the good one */
-    unsigned bad_count;    /**< how many of them; they come at once */
-    unsigned chunk;        /**< over TCP: the frame comes in pieces of so many octets ... */
-    unsigned chunk_ms;     /**< ... one piece each so many ms */
-    size_t stop_at;        /**< over TCP: only so many octets of the frame are sent (its length field included) */
-    enum ending instead;   /**< over TCP: closed without an answer */
-    enum ending after;     /**< over TCP: closed after the answer (or after what stop_at left of it) */
+    unsigned delay_ms;   /**< before the good answer */
+    bool drop;           /**< no good answer at all */
+    unsigned rcode;      /**< of the answer */
+    size_t pad;          /**< size of a TXT record added to it */
+    bool tc;             /**< over UDP: no records and TC instead */
+    enum bad bad;        /**< kind of wrong message that comes before the good one */
+    unsigned bad_count;  /**< how many of them; they come at once */
+    unsigned chunk;      /**< over TCP: the frame comes in pieces of so many octets ... */
+    unsigned chunk_ms;   /**< ... one piece each so many ms */
+    size_t stop_at;      /**< over TCP: only so many octets of the frame (length field included) */
+    enum ending instead; /**< over TCP: closed without an answer */
+    enum ending after;   /**< over TCP: closed after the answer, or what stop_at left of it */
 };
 
 /** One query that came. */
@@ -40,16 +46,17 @@ struct upstream_seen {
     unsigned number; /**< of the query, from 1 */
     unsigned conn;   /**< number of the TCP connection from 1, 0 over UDP */
     bool tcp;
-    uint16_t port;   /**< the sender's */
+    uint16_t port; /**< the sender's */
     uint16_t id;
     uint16_t type;
-    char name[256];  /**< lower case, no last dot */
-    uint8_t *wire;   /**< the upstream's; valid until upstream_destroy */
+    char name[256]; /**< lower case, no last dot */
+    uint8_t *wire;  /**< the upstream's; valid until upstream_destroy */
     size_t wire_len;
 };
 
 /** Chooses the rule of one query by editing *rule, which comes in as the upstream's own. */
-typedef void upstream_pick_fn(void *arg, const struct upstream_seen *query, struct upstream_rule *rule);
+typedef void upstream_pick_fn(void *arg, const struct upstream_seen *query,
+                              struct upstream_rule *rule);
 
 /** Totals since upstream_create. */
 struct upstream_counts {
@@ -69,7 +76,8 @@ const char *upstream_addr(const struct upstream *up);
 void upstream_set(struct upstream *up, const struct upstream_rule *rule);
 void upstream_script(struct upstream *up, upstream_pick_fn *pick, void *arg);
 
-/** Down: connections are reset, new ones refused, datagrams bounced with ICMP port unreachable; the port stays reserved. */
+/** Down: connections are reset, new ones refused, datagrams bounced with ICMP port unreachable; the
+ * port stays reserved. */
 void upstream_down(struct upstream *up);
 void upstream_up(struct upstream *up);
 /** The same for TCP alone. */
@@ -83,6 +91,7 @@ struct upstream_counts upstream_counts(struct upstream *up);
 /** The query with this index from 0; aborts when there is none. */
 struct upstream_seen upstream_seen(struct upstream *up, unsigned index);
 
-/** Waits until count queries came, or no more than `open` connections are left open. @return false on time-out */
+/** Waits until count queries came, or no more than `open` connections are left open. @return false
+ * on time-out */
 bool upstream_wait_seen(struct upstream *up, unsigned count, unsigned ms);
 bool upstream_wait_open(struct upstream *up, unsigned open, unsigned ms);

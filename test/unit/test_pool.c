@@ -1,4 +1,5 @@
-/* The pool under a clock that the test moves: order, limits, the budget of ports, stop; and that no node has two owners. */
+/* The pool under a clock that the test moves: order, limits, the budget of ports, stop; and that no
+ * node has two owners. */
 #include "pool.h"
 
 #include "suite.h"
@@ -121,7 +122,8 @@ START_TEST(fifo_case_65)
 }
 END_TEST
 
-/* case 66: idle for expire: good; one nanosecond longer: closed, and so are all before the first good one. */
+/* case 66: idle for expire: good; one nanosecond longer: closed, and so are all before the first
+ * good one. */
 START_TEST(expire_case_66)
 {
     open_plain();
@@ -198,7 +200,8 @@ START_TEST(max_uses)
 }
 END_TEST
 
-/* cases 68, 69: the janitor takes the expired ones at the front, and the aged ones wherever they are. */
+/* cases 68, 69: the janitor takes the expired ones at the front, and the aged ones wherever they
+ * are. */
 START_TEST(sweep_case_68_69)
 {
     open_pool(&(struct pool_limits){.expire_ns = EXPIRE, .max_age_ns = 20 * SECOND});
@@ -284,7 +287,8 @@ START_TEST(take_instead)
 }
 END_TEST
 
-/* A node that is lost leaves the FIFO wherever it is; it is booked once however often it is said. */
+/* A node that is lost leaves the FIFO wherever it is; it is booked once however often it is said.
+ */
 START_TEST(lost)
 {
     open_plain();
@@ -301,9 +305,10 @@ START_TEST(lost)
 }
 END_TEST
 
-/* The budget ------------------------------------------------------------------------------------------------------------ */
+/* --- the budget ------------------------------------------------------------------------------ */
 
-/** Asks one query after the other, step_ns apart. @return how many nodes were opened; checks that none follows itself */
+/** Asks one query after the other, step_ns apart. @return how many nodes were opened; checks that
+ * none follows itself */
 static unsigned ask(unsigned count, uint64_t step_ns)
 {
     struct pool_node *last = NULL;
@@ -353,14 +358,16 @@ START_TEST(budget_below)
 }
 END_TEST
 
-/* Above it, about the budget is opened per second, and the rest goes round; a busy second costs no more than budget plus burst. */
+/* Above it, about the budget is opened per second, and the rest goes round; a busy second costs no
+ * more than budget plus burst. */
 START_TEST(budget_above)
 {
     static const uint32_t budgets[] = {1, 2, 3, 10, 100, 1000};
     for (size_t i = 0; i < sizeof(budgets) / sizeof(*budgets); i++) {
         open_pool(&(struct pool_limits){.expire_ns = EXPIRE, .fresh_per_s = budgets[i]});
         unsigned opens = ask(20000, SECOND / 4000); /* 5 s at 4,000/s */
-        ck_assert_msg(opens >= 5 * budgets[i] && opens <= 6 * budgets[i] + 3, "budget %u: %u opened", budgets[i], opens);
+        ck_assert_msg(opens >= 5 * budgets[i] && opens <= 6 * budgets[i] + 3,
+                      "budget %u: %u opened", budgets[i], opens);
         ck_assert_uint_le(counts().idle, budgets[i] < 2 ? 2 : budgets[i]);
         close_asked();
     }
@@ -380,7 +387,7 @@ START_TEST(budget_after_a_pause)
 }
 END_TEST
 
-/* Threads ----------------------------------------------------------------------------------------------------------------- */
+/* --- threads --------------------------------------------------------------------------------- */
 
 struct worker {
     pthread_t thread;

@@ -1,4 +1,5 @@
-/* Random numbers: from the source and nothing else, none twice, an error when the source fails, another sequence after fork. */
+/* Random numbers: from the source and nothing else, none twice, an error when the source fails,
+ * another sequence after fork. */
 #include "random.h"
 
 #include "suite.h"
@@ -63,7 +64,8 @@ START_TEST(sources_are_not_mixed)
 }
 END_TEST
 
-/* Uniform below any bound: with 100,000 numbers no count is off by more than 6 standard deviations. */
+/* Uniform below any bound: with 100,000 numbers no count is off by more than 6 standard deviations.
+ */
 START_TEST(below_is_uniform)
 {
     static const uint16_t bounds[] = {1, 2, 3, 7, 15, 1000};
@@ -79,7 +81,8 @@ START_TEST(below_is_uniform)
         double mean = 100000.0 / bounds[b];
         for (unsigned i = 0; i < bounds[b]; i++) {
             double off = (double)seen[i] - mean;
-            ck_assert_msg(off * off <= 36 * mean, "%u below %u came %u times", i, bounds[b], seen[i]);
+            ck_assert_msg(off * off <= 36 * mean, "%u below %u came %u times", i, bounds[b],
+                          seen[i]);
         }
     }
 }

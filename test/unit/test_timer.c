@@ -1,4 +1,5 @@
-/* The timing wheel: never early, at most a tick late, whatever the distance; and what a clock that jumps does to it. */
+/* The timing wheel: never early, at most a tick late, whatever the distance; and what a clock that
+ * jumps does to it. */
 #include "timer.h"
 
 #include "suite.h"
@@ -68,7 +69,8 @@ START_TEST(on_time)
     unsigned seed = 1;
     uint64_t now = 100 * SECOND;
     for (unsigned i = 0; i < COUNT; i++) {
-        add(&entries[i], now + (uint64_t)(rand_r(&seed) % 20000) * MS + (uint64_t)(rand_r(&seed) % 1000000));
+        add(&entries[i],
+            now + (uint64_t)(rand_r(&seed) % 20000) * MS + (uint64_t)(rand_r(&seed) % 1000000));
     }
     for (; now <= 121 * SECOND; now += 3 * MS) {
         (void)expire(now);

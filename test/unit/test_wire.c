@@ -1,4 +1,5 @@
-/* The wire view: what is a query, what is an answer to it, and that no octet beyond the end is looked at. */
+/* The wire view: what is a query, what is an answer to it, and that no octet beyond the end is
+ * looked at. */
 #include "wire.h"
 
 #include "net/message.h"
@@ -20,7 +21,8 @@ static void setup(void)
     ck_assert_int_eq(wire_query_parse(query, query_len, &parsed), 0);
 }
 
-/** Copies a message to memory that ends with it, so that the address sanitizer sees every octet too many; then checks it. */
+/** Copies a message to memory that ends with it, so that the address sanitizer sees every octet too
+ * many; then checks it. */
 static enum wire_answer check_exact(const uint8_t *msg, uint32_t *len)
 {
     uint8_t *copy = malloc(*len > 0 ? *len : 1);
@@ -41,22 +43,23 @@ static int parse_exact(const uint8_t *msg, uint32_t len)
 }
 
 /** Appends one record to a message. @return the new length */
-static uint32_t append(uint8_t *msg, uint32_t len, unsigned section, const void *owner, uint32_t owner_len, unsigned type,
-                       unsigned class, const void *rdata, uint32_t rdata_len)
+static uint32_t append(uint8_t *msg, uint32_t len, unsigned section, const void *owner,
+                       uint32_t owner_len, unsigned type, unsigned class, const void *rdata,
+                       uint32_t rdata_len)
 {
     uint8_t *at = msg + len;
     memcpy(at, owner, owner_len);
     at += owner_len;
     memset(at, 0, 10);
     wire_put_u16(at, (uint16_t)type);
-    wire_put_u16(at + 2, (uint16_t)class);
+    wire_put_u16(at + 2, (uint16_t) class);
     wire_put_u16(at + 8, (uint16_t)rdata_len);
     memcpy(at + 10, rdata, rdata_len);
     msg[6 + 2 * section + 1]++;
     return len + owner_len + 10 + rdata_len;
 }
 
-/* Queries ------------------------------------------------------------------------------------------------------------- */
+/* --- queries --------------------------------------------------------------------------------- */
 
 START_TEST(query_fields)
 {
@@ -85,7 +88,8 @@ START_TEST(query_name_limits)
         }
         msg[at + 2] = TYPE_A;
         msg[at + 4] = CLASS_IN;
-        ck_assert_msg(parse_exact(msg, at + 5) == (name_len <= 255 ? 0 : -1), "name of %u octets", name_len);
+        ck_assert_msg(parse_exact(msg, at + 5) == (name_len <= 255 ? 0 : -1), "name of %u octets",
+                      name_len);
     }
     uint8_t label[200] = {0, 0, 1, 0, 0, 1, [12] = 64};
     ck_assert_int_eq(parse_exact(label, 12 + 65 + 5), -1);
@@ -111,7 +115,8 @@ START_TEST(query_refused_case_92)
         uint8_t msg[512];
         memcpy(msg, query, query_len);
         msg[rows[i].offset] = rows[i].value;
-        ck_assert_msg(parse_exact(msg, query_len) == -1, "octet %u = %u", rows[i].offset, rows[i].value);
+        ck_assert_msg(parse_exact(msg, query_len) == -1, "octet %u = %u", rows[i].offset,
+                      rows[i].value);
     }
     query[12] = 0xc0;
     query[13] = 12;
@@ -119,7 +124,7 @@ START_TEST(query_refused_case_92)
 }
 END_TEST
 
-/* Answers ------------------------------------------------------------------------------------------------------------- */
+/* --- answers --------------------------------------------------------------------------------- */
 
 /* cases 54, 76: one of each kind of wrong answer. */
 START_TEST(answer_kinds_case_54_76)
@@ -178,7 +183,8 @@ START_TEST(answer_case_is_restored)
 }
 END_TEST
 
-/* Without TC an answer that is cut anywhere is none; with TC (servers that cut within a record) what is whole is kept: the question. */
+/* Without TC an answer that is cut anywhere is none; with TC (servers that cut within a record)
+ * what is whole is kept: the question. */
 START_TEST(answer_cut)
 {
     uint8_t msg[512];
@@ -207,7 +213,8 @@ START_TEST(answer_cut)
 }
 END_TEST
 
-/* Names inside RDATA are looked into where they may be compressed; RDATA of other types is opaque (RFC 3597). */
+/* Names inside RDATA are looked into where they may be compressed; RDATA of other types is opaque
+ * (RFC 3597). */
 START_TEST(answer_rdata)
 {
     static const struct {
@@ -216,14 +223,22 @@ START_TEST(answer_rdata)
         uint32_t len;
         bool good;
     } rows[] = {
-        {1, "\1\2\3\4", 4, true},          {1, "\1\2\3", 3, false},
-        {28, "0123456789abcdef", 16, true}, {28, "0123456789abcde", 15, false},
-        {5, "\1a\xc0\x0c", 4, true},       {5, "\1a\xc0\x0cz", 5, false},
-        {5, "\1a", 2, false},              {5, "\xff\xff", 2, false},
-        {15, "\0\1\1a\0", 5, true},        {15, "\0", 1, false},
-        {33, "123456\1a\0", 9, true},      {33, "123456\1a", 8, false},
-        {6, "\0\0aaaabbbbccccddddeeee", 22, true}, {6, "\0\0aaaabbbbccccddddeee", 21, false},
-        {16, "\xff\xff\xff", 3, true},     {65280, "\xc0\xff", 2, true},
+        {1, "\1\2\3\4", 4, true},
+        {1, "\1\2\3", 3, false},
+        {28, "0123456789abcdef", 16, true},
+        {28, "0123456789abcde", 15, false},
+        {5, "\1a\xc0\x0c", 4, true},
+        {5, "\1a\xc0\x0cz", 5, false},
+        {5, "\1a", 2, false},
+        {5, "\xff\xff", 2, false},
+        {15, "\0\1\1a\0", 5, true},
+        {15, "\0", 1, false},
+        {33, "123456\1a\0", 9, true},
+        {33, "123456\1a", 8, false},
+        {6, "\0\0aaaabbbbccccddddeeee", 22, true},
+        {6, "\0\0aaaabbbbccccddddeee", 21, false},
+        {16, "\xff\xff\xff", 3, true},
+        {65280, "\xc0\xff", 2, true},
         {46, "\xc0\xff\1", 3, true},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
@@ -273,7 +288,8 @@ START_TEST(extended_rcode)
 }
 END_TEST
 
-/* Whatever octets come, nothing is read past the end, and what is accepted has the question's ID and flags. */
+/* Whatever octets come, nothing is read past the end, and what is accepted has the question's ID
+ * and flags. */
 START_TEST(random_octets)
 {
     unsigned seed = 7;
