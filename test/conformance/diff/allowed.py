@@ -90,7 +90,7 @@ def _(query, _, theirs, ours):
 
 @rule("Other differences: a query cut between two fields (92)", ALL)
 def _(query, _, theirs, ours):
-    return query.kind == "body" and not ours["seen"] and (rcode(theirs) != 1 and rcode(ours) == 1)
+    return query.kind == "body" and not ours["seen"] and rcode(ours) == 1
 
 
 @rule("Better by default: messages are relayed as octets (52, 76, 92): compression stays the upstream's, which shows when cut to size",
