@@ -7,7 +7,7 @@ A file's comments say what is expected:
 
 Directives that CoreDNS has and the daemon has not are refused, with a line that names the way to have them; without them the file is
 valid. For the run every address of a TO becomes a scripted upstream, every port of a key one that was free just now, and addresses to
-bind become loopback ones.
+bind and to be watched at become loopback ones.
 """
 
 import glob
@@ -117,6 +117,9 @@ class Loopback:
         words = uncommented(line.split())
         if words[:1] == ["bind"]:
             return "bind " + " ".join(self.host(word) for word in words[1:])
+        if words and words[0] in ("health", "ready", "prometheus"):
+            place = words[1] if len(words) > 1 and words[1] != "{" else "default"
+            return f"{words[0]} 127.0.0.1:{self.port(words[0] + place)} {'{' if words[-1] == '{' else ''}"
         if words[:1] == ["forward"]:
             return " ".join(words[:2] + [self.target(word.strip('"')) if word != "{" else word for word in words[2:]])
         if words and (words[-1] == "{" and not line[0].isspace() or line == "." or line.endswith(",")):
@@ -135,7 +138,7 @@ class Loopback:
         return self.upstreams[word].address
 
     def key(self, word):
-        """A key on a free port, the same for all keys of one port."""
+        """A key on a free port, the same for all keys of one."""
         if word in ("{", "import") or word.startswith("("):
             return word
         zone, _, port, comma = re.fullmatch(r'"?(.*?)(:(\d+))?"?(,?)', word.removeprefix("dns://")).groups()
@@ -143,10 +146,11 @@ class Loopback:
             zone, port = word, None
         return f"{zone}:{self.port(port or '53')}{comma}"
 
-    def port(self, number):
-        if number not in self.ports:
-            self.ports[number] = free_port()
-        return self.ports[number]
+    def port(self, what):
+        """A free port for a port of the file, or for a directive's address."""
+        if what not in self.ports:
+            self.ports[what] = free_port()
+        return self.ports[what]
 
     def reached(self, name):
         """ADDRESS/udp or ADDRESS/tcp for each query for a name that arrived."""
