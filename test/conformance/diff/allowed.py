@@ -89,12 +89,12 @@ def _(query, _, theirs, ours):
     return query.kind == "body" and len(theirs["seen"]) == len(ours["seen"]) and theirs["reply"] == ours["reply"]
 
 
-@rule("Other differences: a query that is nothing but a header (92)", {"reply.rcode"})
+@rule("Better by default: a query that is nothing but a header, or ends between two fields (92)", {"reply.rcode"})
 def _(query, _, theirs, ours):
     return len(query.wire) == 12 and (rcode(theirs), rcode(ours)) == (2, 1)
 
 
-@rule("Other differences: a query cut between two fields (92)", ALL)
+@rule("Better by default: a query that is nothing but a header, or ends between two fields (92)", ALL)
 def _(query, _, theirs, ours):
     return query.kind == "body" and not ours["seen"] and rcode(ours) == 1
 
