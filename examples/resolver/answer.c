@@ -27,6 +27,9 @@ static void log_ending(struct outbox *outbox, const struct pending *pending,
             .local =
                 local->any.sa_family != AF_UNSPEC ? local : &pending->port->site->listener->bound,
             .stream = pending->conn != NULL,
+            .metadata =
+                scope_list_has(&pending->server->metadata, pending->query.wire + HEADER_LEN),
+            .upstream = ending->upstream,
             .rcode = ending->rcode,
             .reply = reply,
             .reply_len = reply_len,
@@ -35,7 +38,8 @@ static void log_ending(struct outbox *outbox, const struct pending *pending,
         query_log_answer(log, &event, outbox_lines(outbox));
     }
     if (ending->error != NULL) {
-        query_log_error(log, &pending->query, ending->rcode, ending->error, outbox_lines(outbox));
+        error_log_write(&pending->server->errors, &pending->query, ending->rcode, ending->error,
+                        ending->now_ns, outbox_lines(outbox));
     }
 }
 
@@ -137,7 +141,8 @@ void answer_done(void *arg, const struct fwd_completion *completions, uint32_t c
             pending_release(pending);
             continue;
         }
-        struct ending ending = {.rcode = completion->rcode, .now_ns = now};
+        struct ending ending = {
+            .rcode = completion->rcode, .upstream = completion->upstream, .now_ns = now};
         switch (completion->kind) {
         case FWD_KIND_ANSWER:
         case FWD_KIND_NEXT: /* nothing follows forward here: the answer that led to next stands */

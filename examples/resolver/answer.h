@@ -13,7 +13,8 @@ struct ending {
     unsigned rcode;
     const uint8_t *wire; /**< the upstream's answer, or NULL: a reply of our own with rcode */
     uint32_t wire_len;
-    const char *error; /**< for the errors directive, or NULL */
+    const char *error;    /**< for the errors directive, or NULL */
+    const char *upstream; /**< asked last, or NULL */
     uint64_t now_ns;
 };
 

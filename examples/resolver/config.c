@@ -17,20 +17,21 @@
 #include <sys/stat.h>
 
 static const char *const directives_here[] = {
-    "root", "reload", "bind", "ready", "health", "prometheus", "errors", "log", "forward",
+    "root",   "metadata",   "reload", "bind", "ready",
+    "health", "prometheus", "errors", "log",  "forward",
 };
 
 /* What CoreDNS 1.14.7 has beyond these: a Corefile that uses one needs CoreDNS, in which the module
  * runs as well. */
 static const char *const directives_coredns[] = {
-    "metadata",    "geoip",    "cancel",       "proxyproto", "quic",     "grpc_server", "https",
-    "https3",      "timeouts", "multisocket",  "nsid",       "bufsize",  "debug",       "trace",
-    "pprof",       "shed",     "dnstap",       "local",      "dns64",    "any",         "chaos",
-    "loadbalance", "tsig",     "rewrite",      "autopath",   "acl",      "cache",       "header",
-    "dnssec",      "tls",      "minimal",      "template",   "transfer", "hosts",       "route53",
-    "azure",       "clouddns", "k8s_external", "kubernetes", "file",     "auto",        "secondary",
-    "etcd",        "loop",     "grpc",         "erratic",    "whoami",   "on",          "sign",
-    "view",        "nomad",
+    "geoip",    "cancel",       "proxyproto", "quic",     "grpc_server", "https",     "https3",
+    "timeouts", "multisocket",  "nsid",       "bufsize",  "debug",       "trace",     "pprof",
+    "shed",     "dnstap",       "local",      "dns64",    "any",         "chaos",     "loadbalance",
+    "tsig",     "rewrite",      "autopath",   "acl",      "cache",       "header",    "dnssec",
+    "tls",      "minimal",      "template",   "transfer", "hosts",       "route53",   "azure",
+    "clouddns", "k8s_external", "kubernetes", "file",     "auto",        "secondary", "etcd",
+    "loop",     "grpc",         "erratic",    "whoami",   "on",          "sign",      "view",
+    "nomad",
 };
 
 /** Points the error at its buffers. */
@@ -209,7 +210,53 @@ static bool http_check(const char *name, struct failure *failure)
 static bool errors_read(const struct module *module, struct server *server, const json_t *tokens,
                         struct failure *failure)
 {
-    return errors_parse(tokens, &server->log, failure);
+    return errors_parse(tokens, &server->errors, failure);
+}
+
+/** Whether a name is or lies below one of the list. */
+bool scope_list_has(const struct scope_list *list, const uint8_t *name)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        if (name_under(name, list->names[i].wire)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool scope_add(struct scope_list *list, const struct name *name)
+{
+    struct name *names = reallocarray(list->names, list->count + 1, sizeof(*names));
+    if (names == NULL) {
+        return false;
+    }
+    list->names = names;
+    list->names[list->count++] = *name;
+    return true;
+}
+
+/* metadata [ZONES...], by default the server block's */
+static bool metadata_read(const struct module *module, struct server *server, const json_t *tokens,
+                          struct failure *failure)
+{
+    struct directive directive;
+    directive_init(&directive, "metadata", tokens);
+    (void)directive_next(&directive);
+    bool ok = true;
+    for (const char *zone; ok && (zone = directive_argument(&directive)) != NULL;) {
+        struct name name;
+        if (!name_from_text(&name, zone)) {
+            return directive_refuse(&directive, failure, "'%s' is not a domain name", zone);
+        }
+        ok = scope_add(&server->metadata, &name);
+    }
+    if (directive_next(&directive)) {
+        return directive_refuse_count(&directive, failure);
+    }
+    for (size_t k = 0; ok && server->metadata.count == 0 && k < server->key_count; k++) {
+        ok = scope_add(&server->metadata, &server->keys[k].name);
+    }
+    return ok || failure_set(failure, "plugin/metadata: out of memory");
 }
 
 static bool reload_read(const struct module *module, struct server *server, const json_t *tokens,
@@ -288,9 +335,16 @@ static const struct {
     bool (*read)(const struct module *module, struct server *server, const json_t *tokens,
                  struct failure *failure);
 } readers[] = {
-    {"root", root_read},     {"reload", reload_read}, {"bind", bind_read},
-    {"ready", ready_read},   {"health", health_read}, {"prometheus", prometheus_read},
-    {"errors", errors_read}, {"log", log_read},       {"forward", forward_read},
+    {"root", root_read},
+    {"metadata", metadata_read},
+    {"reload", reload_read},
+    {"bind", bind_read},
+    {"ready", ready_read},
+    {"health", health_read},
+    {"prometheus", prometheus_read},
+    {"errors", errors_read},
+    {"log", log_read},
+    {"forward", forward_read},
 };
 
 static bool blocks_read(const struct module *module, struct config *config, const json_t *blocks,
@@ -419,6 +473,8 @@ void config_destroy(struct config *config)
         host_list_fini(&server->hosts);
         free(server->root);
         query_log_fini(&server->log);
+        error_log_fini(&server->errors);
+        free(server->metadata.names);
         endpoints_fini(&server->endpoints);
         json_decref(server->forward);
     }

@@ -9,6 +9,7 @@
 
 #include "bind.h"
 #include "endpoints.h"
+#include "error_log.h"
 #include "module_load.h"
 #include "name.h"
 #include "query_log.h"
@@ -23,6 +24,13 @@ struct server_key {
     struct name name;
 };
 
+/** Names that something is for. */
+struct scope_list {
+    struct name *names;
+    size_t count;
+};
+bool scope_list_has(const struct scope_list *list, const uint8_t *name);
+
 struct server {
     struct server_key *keys;
     size_t key_count;
@@ -30,6 +38,8 @@ struct server {
     char *root;
     bool has_log;
     struct query_log log;
+    struct error_log errors;
+    struct scope_list metadata; /**< names that metadata is collected for */
     struct endpoints endpoints;
     bool has_forward;
     json_t *forward;               /**< configuration of its instance */

@@ -10,6 +10,7 @@
 #include "duration.h"
 #include "info_page.h"
 #include "log.h"
+#include "poke.h"
 
 #include <string.h>
 

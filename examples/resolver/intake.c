@@ -10,7 +10,7 @@ enum { CLASS_IN = 1 };
 
 static bool server_has_plugins(const struct server *server)
 {
-    return server->has_forward || server->has_log || server->log.errors ||
+    return server->has_forward || server->has_log || server->errors.there ||
            server->endpoints.metrics != NULL;
 }
 

@@ -99,3 +99,27 @@ unsigned name_labels(const uint8_t *wire, uint8_t offsets[NAME_LABELS_MAX])
     }
     return count;
 }
+
+/** Compares label by label from the end. */
+bool name_under(const uint8_t *name, const uint8_t *scope)
+{
+    uint8_t of_name[NAME_LABELS_MAX];
+    uint8_t of_scope[NAME_LABELS_MAX];
+    unsigned labels_name = name_labels(name, of_name);
+    unsigned labels_scope = name_labels(scope, of_scope);
+    if (labels_scope > labels_name) {
+        return false;
+    }
+    if (labels_scope == 0) {
+        return true;
+    }
+    const uint8_t *suffix = name + of_name[labels_name - labels_scope];
+    for (;; suffix++, scope++) {
+        if (octet_lower(*suffix) != octet_lower(*scope)) {
+            return false;
+        }
+        if (*scope == 0) {
+            return true;
+        }
+    }
+}

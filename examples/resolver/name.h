@@ -24,4 +24,7 @@ void name_to_text(const uint8_t *wire, char text[NAME_TEXT_MAX]);
 /** Offsets of the labels, without the root's. @return how many */
 unsigned name_labels(const uint8_t *wire, uint8_t offsets[NAME_LABELS_MAX]);
 
+/** Whether a name is the scope or lies below it. */
+bool name_under(const uint8_t *name, const uint8_t *scope);
+
 uint8_t octet_lower(uint8_t octet);

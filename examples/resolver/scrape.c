@@ -198,9 +198,10 @@ static void plugins_write(const struct server *server, const char *label, const 
         bool there;
     } plugins[] = {
         {"prometheus", true},
-        {"errors", server->log.errors},
+        {"errors", server->errors.there},
         {"log", server->has_log},
         {"forward", server->has_forward},
+        {"metadata", server->metadata.count > 0},
     };
     for (size_t i = 0; i < sizeof(plugins) / sizeof(plugins[0]); i++) {
         if (plugins[i].there) {

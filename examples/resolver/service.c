@@ -10,9 +10,9 @@
 #include "answer.h"
 #include "clock.h"
 #include "log.h"
+#include "poke.h"
 
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -167,7 +167,7 @@ static void *retire_run(void *arg)
     struct service *service = arg;
     epoch_drain(service->retiring, service->module, RELOAD_DRAIN_NS);
     atomic_store(&service->retired, true);
-    (void)kill(getpid(), SIGNAL_POKE);
+    poke_main();
     return NULL;
 }
 
@@ -248,12 +248,22 @@ void service_note_reload(struct service *service, const char *hash, bool ok)
 /** What is due. */
 uint64_t service_due(const struct service *service)
 {
-    return UINT64_MAX;
+    const struct config *config = service_config(service);
+    uint64_t due = UINT64_MAX;
+    for (size_t s = 0; s < config->count; s++) {
+        uint64_t this = error_log_due(&config->servers[s].errors);
+        due = this < due ? this : due;
+    }
+    return due;
 }
 
 /** Does it. */
 void service_tick(struct service *service, uint64_t now_ns)
 {
+    const struct config *config = service_config(service);
+    for (size_t s = 0; s < config->count; s++) {
+        error_log_tick(&config->servers[s].errors, now_ns);
+    }
 }
 
 /** Stops. */

@@ -11,11 +11,7 @@
 #include "worker.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
-
-/** Makes main look at what is due (control.h). */
-#define SIGNAL_POKE SIGRTMIN
 
 struct service {
     const struct module *module;

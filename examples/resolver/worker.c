@@ -153,9 +153,9 @@ void worker_query(struct worker *worker, const struct port *port, const struct c
     }
     const struct ending ending = {
         .rcode = RCODE_SERVFAIL,
-        .error = server->has_log      ? "plugin/log: no next plugin found"
-                 : server->log.errors ? "plugin/errors: no next plugin found"
-                                      : "plugin/prometheus: no next plugin found",
+        .error = server->has_log        ? "plugin/log: no next plugin found"
+                 : server->errors.there ? "plugin/errors: no next plugin found"
+                                        : "plugin/prometheus: no next plugin found",
         .now_ns = clock_ns(),
     };
     answer_end(worker->outbox, pending, &ending);
