@@ -500,10 +500,9 @@ static enum attempt exchange_on(const struct place *place, struct exchange *x, u
 
 /* Goes on until the exchange is in flight, waits, or has failed. @param first a place that is there already, or NULL */
 static bool pursue(struct transport *t, struct exchange *x, uint32_t proto, uint32_t flags, const struct place *first,
-                   struct outcome *ret)
+                   uint64_t start, struct outcome *ret)
 {
     const struct services *services = &t->engine->services;
-    uint64_t start = services_mono(services);
     bool fresh = x->fresh;
     x->fresh = false;
     for (uint64_t now = start;; now = services_mono(services)) {
@@ -524,20 +523,23 @@ static bool pursue(struct transport *t, struct exchange *x, uint32_t proto, uint
             ret->error = place.error;
             ret->sys_errno = place.sys_errno;
         }
-        if (attempt != AGAIN) {
+        if (attempt == IN_FLIGHT) {
+            return true;
+        }
+        if (attempt == FAILED) {
             ret->elapsed_ns = services_mono(services) - start;
-            return attempt == IN_FLIGHT;
+            return false;
         }
     }
 }
 
-bool transport_exchange(struct transport *transport, struct exchange *x, uint32_t proto, uint32_t flags,
+bool transport_exchange(struct transport *transport, struct exchange *x, uint32_t proto, uint32_t flags, uint64_t now_ns,
                         struct outcome *ret_outcome)
 {
     if (transport->key.proto != FWD_PROTO_UDP) {
         proto = transport->key.proto;
     }
-    return pursue(transport, x, proto, flags, NULL, ret_outcome);
+    return pursue(transport, x, proto, flags, NULL, now_ns, ret_outcome);
 }
 
 /* Goes on with an exchange whose turn it is; if it fails at once its loop ends it. */
@@ -545,7 +547,7 @@ static void resume(struct transport *t, struct exchange *x, const struct place *
 {
     struct outcome outcome;
     struct loop *home = atomic_load(&x->home);
-    if (!pursue(t, x, x->proto, 0, place, &outcome)) {
+    if (!pursue(t, x, x->proto, 0, place, services_mono(&t->engine->services), &outcome)) {
         x->outcome = outcome;
         x->ended_on = NULL;
         loop_end(home, x);
