@@ -32,7 +32,10 @@ class Random:
         pool = self.configuration.codes
         codes = [rng.choice(pool) for _ in range(rng.randint(1, self.configuration.upstreams))] if pool else ["ok"]
         zone = rng.choice(self.configuration.zones)
-        kind = rng.choices(["plain", "flags", "edns", "opcode", "class", "name", "header", "body"], [30, 10, 30, 4, 4, 6, 10, 6])[0]
+        weights = [30, 10, 30, 4, 4, 6, 10, 6]
+        if self.configuration.mode == "one":  # what one side refuses would shift its upstreams against the other's
+            weights = [60, 10, 0, 0, 10, 20, 0, 0]
+        kind = rng.choices(["plain", "flags", "edns", "opcode", "class", "name", "header", "body"], weights)[0]
         name = self.name(rng, kind, f"{'_'.join(codes)}-{number}", zone)
         qtype = rng.choice(TYPES)
         qclass = rng.choice(CLASSES) if kind == "class" else 1
@@ -40,6 +43,8 @@ class Random:
         if kind == "opcode":
             flags |= rng.choice([4, 4, 4, 1, 2, 3, 5, 6, 15]) << 11
         additional = self.edns(rng) if kind == "edns" or (kind != "plain" and rng.random() < 0.3) else []
+        if self.configuration.mode == "one":
+            additional = []
         question = name + struct.pack("!HH", qtype, qclass)
         wire = dns.message(rng.randrange(65536), flags, question, additional=additional)
         if kind == "header":
@@ -57,7 +62,7 @@ class Random:
             elif way == 1:
                 return dns.name_make(label.decode()) [:-1] + rng.choice([b"\3a.b", b"\4\0\xff\x80\n", b"\2\\\"", b"\1 ", b"\4(;)@"]) + dns.name_make(zone)
             elif way == 2:
-                room = 254 - len(label) - len(dns.name_make(zone))
+                room = 246 - len(label) - len(dns.name_make(zone))  # answers have names below it
                 filler = b""
                 while room >= 2:
                     step = min(63, room - 1)
@@ -115,5 +120,5 @@ class Random:
             return wire[:12] + b"\xc0\x0c" + wire[-4:]
         if way == 2:
             return wire[:12] + bytes([rng.choice([0x40, 0x80, 0xBF])]) + wire[13:]
-        at = rng.randrange(12, len(wire))
+        at = rng.randrange(13 + wire[12], len(wire))  # the first label says what upstreams do
         return wire[:at] + bytes([rng.randrange(256)]) + wire[at + 1 :]

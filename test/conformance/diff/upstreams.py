@@ -201,7 +201,7 @@ class Upstream:
                 for action in self.actions(wire, True, writer.get_extra_info("peername")[0]):
                     if not await self.act(action, writer):
                         return
-        except (asyncio.IncompleteReadError, OSError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
             pass
         finally:
             writer.close()
