@@ -104,6 +104,9 @@ void conn_drop(struct conn *conn)
         }
         (void)close(conn->fd);
         pthread_mutex_destroy(&conn->io);
+        if (conn->node.counted) {
+            transport_closed(conn->transport, conn);
+        }
         transport_unref(conn->transport);
     }
     free(conn->why);
@@ -197,6 +200,36 @@ static void timeout_fire(struct timer *timer)
     exchange_finish(x, loop);
 }
 
+/* How long from now an exchange has that is armed in this state. Lock held. */
+static uint64_t patience_locked(const struct conn *conn, const struct exchange *x)
+{
+    switch (conn->state) {
+    case CONN_READY:
+        return x->read_timeout_ns;
+    case CONN_HANDSHAKE:
+        return transport_handshake_timeout(conn->transport);
+    default:
+        return transport_dial_timeout(conn->transport);
+    }
+}
+
+/* The loop was quicker: a new conn has failed before its exchange was armed. It ends there, with the reason, as if it had been in the table. */
+static void arm_dead_locked(struct conn *conn, struct exchange *x, uint64_t now_ns)
+{
+    struct loop *loop = conn->loop;
+    x->outcome = (struct outcome){
+        .error = exchange_error_of(conn->fail_errno),
+        .sys_errno = conn->fail_errno,
+        .phase = conn->fail_phase,
+        .proto = conn->ops->proto,
+        .elapsed_ns = now_ns - conn->dialled_ns,
+    };
+    x->ended_on = conn;
+    conn_pin(conn); /* until exchange_finish */
+    x->ended_next = loop->ended;
+    loop->ended = x;
+}
+
 enum conn_armed conn_arm(struct conn *conn, struct exchange *x, bool reused, uint64_t now_ns, uint32_t *ret_seq)
 {
     struct loop *loop = conn->loop;
@@ -216,7 +249,7 @@ enum conn_armed conn_arm(struct conn *conn, struct exchange *x, bool reused, uin
         result = ARMED_ID_TAKEN;
     } else if (!conn->dead) {
         bool ready = conn->state == CONN_READY;
-        uint64_t deadline = now_ns + (ready ? x->read_timeout_ns : transport_dial_timeout(conn->transport));
+        uint64_t deadline = now_ns + patience_locked(conn, x);
         result = ready ? ARMED_SEND : ARMED_WAIT;
         x->started_ns = now_ns;
         x->sent = ready;
@@ -229,6 +262,10 @@ enum conn_armed conn_arm(struct conn *conn, struct exchange *x, bool reused, uin
         conn->exchanges = x;
         conn->in_flight++;
         wake = loop_arm_locked(loop, &x->timer, deadline < x->limit_ns ? deadline : x->limit_ns);
+    } else if (!reused) {
+        arm_dead_locked(conn, x, now_ns);
+        result = ARMED_WAIT;
+        wake = true;
     }
     pthread_mutex_unlock(&loop->lock);
     if (wake) {
@@ -256,6 +293,7 @@ bool conn_disarm(struct conn *conn, struct exchange *x, uint32_t seq, int sys_er
         if (!conn->dead) {
             conn->dead = true;
             conn->fail_errno = sys_errno;
+            conn->fail_phase = PHASE_WRITE;
         }
     }
     pthread_mutex_unlock(&conn->loop->lock);
@@ -403,6 +441,7 @@ static struct exchange *fail_all(struct conn *conn, int sys_errno, enum phase ph
     if (!conn->dead) {
         conn->dead = true;
         conn->fail_errno = sys_errno;
+        conn->fail_phase = phase;
     }
     bool several = conn->in_flight > 1;
     bool silent = conn->in_len == 0 && sys_errno != EBADMSG && sys_errno != ETIMEDOUT && sys_errno != ECANCELED;

@@ -61,6 +61,7 @@ struct conn {
     bool dead;
     bool closing;   /* doomed or buried */
     int fail_errno; /* why it is dead */
+    enum phase fail_phase; /* and when it died */
     struct exchange *exchanges;
     uint32_t in_flight;
     uint32_t seq;

@@ -242,11 +242,11 @@ static int32_t proxies_pool_stats(struct fwd_proxy *proxy, uint32_t proto, struc
     struct fwd_pool_stats full = {
         .struct_size = size,
         .idle = c.idle,
-        .active = c.open - c.idle,
+        .active = c.open - c.closing - c.idle,
         .hits = c.hits,
         .misses = c.misses,
         .expired = c.expired,
-        .aged = c.aged + c.used_up,
+        .aged = c.aged + c.used_up + c.renewed,
         .overflow = c.overflow,
         .died = c.died,
     };

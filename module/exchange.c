@@ -174,3 +174,25 @@ int exchange_error_of(int sys_errno)
         return FWD_ERR_SEND;
     }
 }
+
+const char *exchange_shortage(int sys_errno)
+{
+    switch (sys_errno) {
+    case EMFILE:
+        return "too many open files";
+    case ENFILE:
+        return "too many open files in system";
+    case ENOBUFS:
+        return "no buffer space available";
+    case ENOMEM:
+        return "cannot allocate memory";
+    case EADDRNOTAVAIL:
+        return "cannot assign requested address";
+    case EADDRINUSE:
+        return "address already in use";
+    case EAGAIN:
+        return "no free local port";
+    default:
+        return NULL;
+    }
+}

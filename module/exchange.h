@@ -70,6 +70,7 @@ struct exchange {
     struct pool_waiter waiter;
     struct pool *queue; /* NULL when it does not wait; guarded by the lock of home */
     struct transport *transport;
+    struct conn *granted; /* its turn has come: on this conn, or NULL to open one */
     uint32_t proto;
     uint64_t wait_since_ns;
 
@@ -98,3 +99,6 @@ void exchange_cancel(struct exchange *x, uint64_t word);
 
 /** FWD_ERR_* that stands for an errno of a socket call. */
 int exchange_error_of(int sys_errno);
+
+/** What this machine has run out of, in the words of Go's net package; NULL for any other errno. */
+const char *exchange_shortage(int sys_errno);

@@ -1,7 +1,8 @@
 /* The info document.
  *
  * Happy path: {"state", "io_threads", "in_flight", "config": {...}, "upstreams": [{"stanza", "addr", "transport", "down", "fails", "probes",
- * "pools": {"udp": {...}, "tcp": {...}}}]} is built from the effective configuration and the transports and pushed to the sink.
+ * "pools": {"udp": {...}, "tcp": {...}}, "conn_wait": {...}}]} is built from the effective configuration and the transports and pushed to the
+ * sink. conn_wait is the histogram of waits at a limit, once there was one, of all transports to that address.
  *
  * Failure modes: out of memory: FWD_ERR_NOMEM, nothing is pushed.
  */
@@ -9,6 +10,7 @@
 
 #include "engine.h"
 #include "instance.h"
+#include "metrics.h"
 #include "transport.h"
 
 #include <jansson.h>
@@ -19,11 +21,14 @@ static json_t *pool_json(struct pool *pool)
 {
     struct pool_counts c;
     pool_get_counts(pool, &c);
-    return json_pack("{s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I}}", "idle", (int)c.idle, "active",
-                     (int)(c.open - c.idle), "dialling", (int)c.dialling, "waiting", (int)c.waiting, "hits", (json_int_t)c.hits,
-                     "misses", (json_int_t)c.misses, "waits", (json_int_t)c.waits, "refused", (json_int_t)c.refused, "closed",
-                     "expired", (json_int_t)c.expired, "aged", (json_int_t)c.aged, "used_up", (json_int_t)c.used_up, "overflow",
-                     (json_int_t)c.overflow, "died", (json_int_t)c.died);
+    json_t *closed = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "idle_limit", (json_int_t)c.overflow, "expire",
+                               (json_int_t)c.expired, "max_age", (json_int_t)c.aged, "uses", (json_int_t)c.used_up, "port_budget",
+                               (json_int_t)c.renewed, "error", (json_int_t)c.died, "stop", (json_int_t)c.stopped);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "open", (json_int_t)c.open, "idle",
+                     (json_int_t)c.idle, "active", (json_int_t)(c.open - c.closing - c.idle), "dialling", (json_int_t)c.dialling,
+                     "waiting", (json_int_t)c.waiting, "hits", (json_int_t)c.hits, "misses", (json_int_t)c.misses, "dials",
+                     (json_int_t)c.dials, "shortages", (json_int_t)c.open_failed, "waits", (json_int_t)c.waits, "refused",
+                     (json_int_t)c.refused, "closed", closed);
 }
 
 static const char *transport_name(uint32_t proto)
@@ -35,11 +40,11 @@ static json_t *upstream_json(const struct fwd_proxy *proxy)
 {
     struct transport *t = proxy->transport;
     const struct health *h = proxy->health;
-    return json_pack("{s:i, s:s, s:s, s:b, s:I, s:I, s:b, s:{s:o, s:o}}", "stanza", (int)proxy->stanza->index, "addr",
+    return json_pack("{s:i, s:s, s:s, s:b, s:I, s:I, s:b, s:{s:o, s:o}, s:o*}", "stanza", (int)proxy->stanza->index, "addr",
                      proxy_text(proxy), "transport", transport_name(t->key.proto), "down",
                      health_down(h, proxy->stanza->config->max_fails), "fails", (json_int_t)health_fails(h), "probes",
                      (json_int_t)atomic_load(&h->probes), "probing", (int)atomic_load(&h->probing), "pools", "udp",
-                     pool_json(&t->udp), "tcp", pool_json(&t->stream));
+                     pool_json(&t->udp), "tcp", pool_json(&t->stream), "conn_wait", metrics_waited(t->series));
 }
 
 static json_t *upstreams_json(const struct fwd_instance *instance)

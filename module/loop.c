@@ -133,7 +133,10 @@ void loop_doom(struct loop *loop, struct conn *conn)
     if (!conn->one_shot) {
         transport_lost(transport, conn);
     }
-    (void)begin_closing(loop, conn, true);
+    bool first = begin_closing(loop, conn, true);
+    if (first && transport->key.max_open > 0) {
+        loop_wake(loop); /* somebody may wait for its place */
+    }
 }
 
 void loop_bury(struct loop *loop, struct conn *conn)
@@ -277,6 +280,9 @@ void loop_turn(struct loop *loop, uint64_t max_sleep_ns)
     run_errands(loop, &errands);
     struct epoll_event events[LOOP_EVENTS];
     int timeout = (int)((errands.sleep_ns + MS_NS - 1) / MS_NS);
+    if (loop->graveyard != NULL && timeout > 1) {
+        timeout = 1; /* what was pinned a moment ago */
+    }
     int count = epoll_wait(loop->epoll_fd, events, LOOP_EVENTS, timeout);
     dispatch(loop, events, count);
     loop_flush(loop);

@@ -29,6 +29,14 @@ enum family {
     STALE,
     HANDSHAKES,
     WAITED,
+    CONNS,
+    WAITING,
+    DIALS,
+    DIALS_FAILED,
+    REUSES,
+    WAITS,
+    REFUSED,
+    CLOSES,
     FAMILIES,
 };
 
@@ -53,6 +61,15 @@ const struct metric_def metric_defs[FAMILIES] = {
     [HANDSHAKES] = {"fwd_proxy_tls_handshakes_total", "counter", "TLS handshakes completed, and whether they resumed a session.",
                     {"to", "resumed"}},
     [WAITED] = {"fwd_proxy_conn_wait_seconds", "histogram", "Time that queries waited for a connection at a limit.", {"to"}},
+    [CONNS] = {"fwd_proxy_conns", "gauge", "Connections open now, by state.", {"to", "proto", "state"}},
+    [WAITING] = {"fwd_proxy_conn_waiting", "gauge", "Queries that wait for a connection now.", {"to", "proto"}},
+    [DIALS] = {"fwd_proxy_conn_dials_total", "counter", "Connections opened, spare ones included.", {"to", "proto"}},
+    [DIALS_FAILED] = {"fwd_proxy_conn_shortages_total", "counter",
+                      "Connections that could not be opened for want of a descriptor, port or buffer.", {"to", "proto"}},
+    [REUSES] = {"fwd_proxy_conn_reuses_total", "counter", "Queries sent on a connection that was there.", {"to", "proto"}},
+    [WAITS] = {"fwd_proxy_conn_waits_total", "counter", "Queries that had to wait for a connection at a limit.", {"to", "proto"}},
+    [REFUSED] = {"fwd_proxy_conn_refused_total", "counter", "Queries refused at a limit because conn_wait is 0s.", {"to", "proto"}},
+    [CLOSES] = {"fwd_proxy_conn_closes_total", "counter", "Connections closed, by reason.", {"to", "proto", "reason"}},
 };
 const size_t metric_defs_count = FAMILIES;
 
@@ -112,9 +129,8 @@ static void add_if_used(struct collector *c, enum family family, const char *con
     }
 }
 
-/* Sum over the shards of the histogram whose pointer lies at this offset. */
-static void add_histogram(struct collector *c, enum family family, const char *const *labels, const struct series *s,
-                          size_t offset)
+/* Sum over the shards of the histogram whose pointer lies at this offset; NULL when it has no observation, or out of memory. */
+static json_t *histogram_json(const struct series *s, size_t offset)
 {
     uint64_t counts[SERIES_BUCKETS + 1] = {0}, total = 0, sum_ns = 0;
     for (uint32_t i = 0; i < SERIES_SHARDS; i++) {
@@ -128,15 +144,28 @@ static void add_histogram(struct collector *c, enum family family, const char *c
     double bound = 0.00025;
     for (uint32_t b = 0; b < SERIES_BUCKETS; b++, bound *= 2) {
         total += counts[b];
-        c->failed |= json_array_append_new(buckets, json_pack("{s:f, s:I}", "le", bound, "count", (json_int_t)total)) != 0;
+        (void)json_array_append_new(buckets, json_pack("{s:f, s:I}", "le", bound, "count", (json_int_t)total));
     }
     total += counts[SERIES_BUCKETS];
-    if (total == 0) {
+    if (total == 0 || json_array_size(buckets) != SERIES_BUCKETS) {
         json_decref(buckets);
-        return;
+        return NULL;
     }
-    json_t *value = json_pack("{s:o, s:f, s:I}", "buckets", buckets, "sum", (double)sum_ns / 1e9, "count", (json_int_t)total);
-    add_sample(c, family, labels, value);
+    return json_pack("{s:o, s:f, s:I}", "buckets", buckets, "sum", (double)sum_ns / 1e9, "count", (json_int_t)total);
+}
+
+static void add_histogram(struct collector *c, enum family family, const char *const *labels, const struct series *s,
+                          size_t offset)
+{
+    json_t *value = histogram_json(s, offset);
+    if (value != NULL) {
+        add_sample(c, family, labels, value);
+    }
+}
+
+json_t *metrics_waited(const struct series *series)
+{
+    return histogram_json(series, offsetof(struct series_shard, waited));
 }
 
 static void collect_duration(struct collector *c, const struct series *s, uint32_t rcode)
@@ -148,16 +177,53 @@ static void collect_duration(struct collector *c, const struct series *s, uint32
     add_histogram(c, DURATION, labels, s, offsetof(struct series_shard, duration) + rcode * sizeof(struct histogram *));
 }
 
-static void collect_series(struct collector *c, const struct series *s)
+static void add_count_if_used(struct collector *c, enum family family, const char *const *labels, uint64_t n)
+{
+    if (n > 0) {
+        add_counter(c, family, labels, n);
+    }
+}
+
+/* The books of the pools of one kind. */
+static void collect_pools(struct collector *c, struct series *s, uint32_t proto)
+{
+    struct pool_counts n;
+    series_pool_counts(s, proto, &n);
+    const char *const cache[] = {"forward", s->to, proto_labels[proto]};
+    const char *const labels[] = {s->to, proto_labels[proto]};
+    const struct {
+        const char *label;
+        uint64_t count;
+    } states[] = {{"idle", n.idle}, {"dialling", n.dialling}, {"active", n.open - n.closing - n.idle - n.dialling}},
+      closes[] = {{"idle_limit", n.overflow}, {"expire", n.expired}, {"max_age", n.aged},  {"uses", n.used_up},
+                  {"port_budget", n.renewed}, {"error", n.died},     {"stop", n.stopped}};
+    if (n.dials + n.open_failed + n.hits + n.misses + n.waits + n.refused == 0) {
+        return;
+    }
+    for (size_t i = 0; i < sizeof(states) / sizeof(*states); i++) {
+        add_counter(c, CONNS, (const char *const[]){s->to, proto_labels[proto], states[i].label}, states[i].count);
+    }
+    for (size_t i = 0; i < sizeof(closes) / sizeof(*closes); i++) {
+        add_count_if_used(c, CLOSES, (const char *const[]){s->to, proto_labels[proto], closes[i].label}, closes[i].count);
+    }
+    add_counter(c, WAITING, labels, n.waiting);
+    add_count_if_used(c, HITS, cache, n.hits);
+    add_count_if_used(c, MISSES, cache, n.misses);
+    add_count_if_used(c, DIALS, labels, n.dials);
+    add_count_if_used(c, DIALS_FAILED, labels, n.open_failed);
+    add_count_if_used(c, REUSES, labels, n.hits);
+    add_count_if_used(c, WAITS, labels, n.waits);
+    add_count_if_used(c, REFUSED, labels, n.refused);
+}
+
+static void collect_series(struct collector *c, struct series *s)
 {
     for (uint32_t rcode = 0; rcode < SERIES_RCODES; rcode++) {
         collect_duration(c, s, rcode);
     }
     add_if_used(c, HEALTH_FAILURES, (const char *const[]){"forward", s->to}, s, offsetof(struct series_shard, health_failures));
     for (uint32_t p = 1; p < SERIES_PROTOS; p++) {
-        const char *const labels[] = {"forward", s->to, proto_labels[p]};
-        add_if_used(c, HITS, labels, s, offsetof(struct series_shard, hits) + p * sizeof(uint64_t));
-        add_if_used(c, MISSES, labels, s, offsetof(struct series_shard, misses) + p * sizeof(uint64_t));
+        collect_pools(c, s, p);
     }
     for (uint32_t e = 1; e < SERIES_ERRORS; e++) {
         const char *const labels[] = {s->to, series_error_label(-(int)e)};
@@ -189,7 +255,7 @@ static json_t *collect(void)
     if (!c.failed) {
         add_counter(&c, BROKEN, NULL, load(&totals.healthcheck_broken));
         add_counter(&c, REJECTS, NULL, load(&totals.max_concurrent_rejects));
-        for (const struct series *s = series_first(); s != NULL; s = s->next) {
+        for (struct series *s = series_first(); s != NULL; s = s->next) {
             collect_series(&c, s);
         }
     }

@@ -5,6 +5,12 @@
 #pragma once
 
 #include <forward/abi.h>
+#include <jansson.h>
+
+struct series;
 
 /** Pushes the document to sink. @return FWD_OK, FWD_ERR_ARG for an unknown format, FWD_ERR_NOMEM, or what sink returned */
 int metrics_write(uint32_t format, fwd_sink_fn sink, void *sink_arg);
+
+/** The histogram of the waits for a connection (new reference); NULL when nothing has waited, or out of memory. */
+json_t *metrics_waited(const struct series *series);

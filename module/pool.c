@@ -7,7 +7,8 @@
  *
  * Failure modes: expired nodes at the front are handed to the caller to close; a full pool refuses the node given; a stopped pool
  * refuses everything. At the limit of open or dialling nodes a taker waits; what is given back or lost goes to the first waiter, never past
- * him to a newcomer. A caller that cannot open (no descriptors, no ports) may ask for an idle node instead.
+ * him to a newcomer. A caller that cannot open (no descriptors, no ports) may ask for an idle node instead; the waiters then stay with the
+ * nodes that there are, until one of those is closed and something can be opened again.
  */
 #include "pool.h"
 
@@ -27,7 +28,7 @@ void pool_init(struct pool *pool, const struct pool_limits *limits)
 
 void pool_fini(struct pool *pool)
 {
-    assert(pool->front == NULL && pool->shared_front == NULL && pool->first_waiter == NULL && pool->counts.open == 0);
+    assert(pool->first_waiter == NULL && pool->counts.open == 0 && pool->counts.idle == 0);
     pthread_mutex_destroy(&pool->mutex);
 }
 
@@ -35,28 +36,31 @@ void pool_fini(struct pool *pool)
 
 static void unlink_locked(struct pool *pool, struct pool_node *node)
 {
-    bool idle = node->place == PLACE_IDLE;
+    struct pool_list *list = &pool->lists[node->place];
     if (node->place == PLACE_OUT) {
         return;
     }
-    *(node->prev != NULL ? &node->prev->next : idle ? &pool->front : &pool->shared_front) = node->next;
-    *(node->next != NULL ? &node->next->prev : idle ? &pool->back : &pool->shared_back) = node->prev;
+    *(node->prev != NULL ? &node->prev->next : &list->front) = node->next;
+    *(node->next != NULL ? &node->next->prev : &list->back) = node->prev;
     node->prev = node->next = NULL;
+    pool->counts.idle -= node->place == PLACE_IDLE;
     node->place = PLACE_OUT;
-    pool->counts.idle -= idle;
 }
 
 static void push_locked(struct pool *pool, struct pool_node *node, enum pool_place place)
 {
-    bool idle = place == PLACE_IDLE;
-    struct pool_node **front = idle ? &pool->front : &pool->shared_front;
-    struct pool_node **back = idle ? &pool->back : &pool->shared_back;
-    node->prev = *back;
+    struct pool_list *list = &pool->lists[place];
+    node->prev = list->back;
     node->next = NULL;
-    *(*back != NULL ? &(*back)->next : front) = node;
-    *back = node;
+    *(list->back != NULL ? &list->back->next : &list->front) = node;
+    list->back = node;
     node->place = place;
-    pool->counts.idle += idle;
+    pool->counts.idle += place == PLACE_IDLE;
+}
+
+static struct pool_node *front_of(const struct pool *pool, enum pool_place place)
+{
+    return pool->lists[place].front;
 }
 
 static void pin(struct pool_node *node)
@@ -64,22 +68,24 @@ static void pin(struct pool_node *node)
     atomic_fetch_add_explicit(&node->pins, 1, memory_order_relaxed);
 }
 
-static void count_out_locked(struct pool *pool, struct pool_node *node)
+/* Puts a node that is going to be closed to its reason's account, once. */
+static void count_out_locked(struct pool *pool, struct pool_node *node, uint64_t *reason)
 {
-    if (node->counted) {
-        node->counted = false;
-        pool->counts.open--;
+    node->retired = true;
+    if (node->counted && !node->closing) {
+        node->closing = true;
+        pool->counts.closing++;
         pool->counts.dialling -= node->dialling;
         node->dialling = false;
+        (*reason)++;
     }
 }
 
-/* Moves an idle node out of the books and onto the chain of what is to be closed. */
+/* Moves an idle or spare node out of the books and onto the chain of what is to be closed. */
 static void discard_locked(struct pool *pool, struct pool_node *node, struct pool_node **chain, uint64_t *reason)
 {
     unlink_locked(pool, node);
-    count_out_locked(pool, node);
-    (*reason)++;
+    count_out_locked(pool, node, reason);
     pin(node);
     node->next = *chain;
     *chain = node;
@@ -127,8 +133,9 @@ static bool wants_fresh_locked(struct pool *pool, uint64_t now_ns)
     if (pool->limits.fresh_per_s == 0) {
         return false;
     }
+    const struct pool_node *front = front_of(pool, PLACE_IDLE);
     /* two successive queries never share a port, even when the budget is spent */
-    return budget_spend_locked(pool, now_ns) || (pool->front == pool->last_given && pool->limits.max_idle != 1);
+    return budget_spend_locked(pool, now_ns) || (front != NULL && front == pool->last_given && pool->limits.max_idle != 1);
 }
 
 static bool may_open_locked(const struct pool *pool)
@@ -140,12 +147,26 @@ static bool may_open_locked(const struct pool *pool)
 
 static void count_open_locked(struct pool *pool)
 {
-    pool->counts.misses++;
     pool->counts.open++;
     pool->counts.dialling++;
 }
 
+static void note_peak_locked(struct pool *pool)
+{
+    uint32_t wanted = pool->counts.open - pool->counts.closing - pool->counts.idle + pool->counts.waiting;
+    if (wanted > pool->counts.peak) {
+        pool->counts.peak = wanted;
+    }
+}
+
 /* --- taking ------------------------------------------------------------------------------------------------------- */
+
+/* Whether one more exchange may join those on a node in use. */
+static bool has_room(const struct pool *pool, const struct pool_node *node)
+{
+    uint32_t max_uses = pool->limits.max_uses;
+    return node->used < node->limit && !node->retired && (max_uses == 0 || node->uses + node->used < max_uses);
+}
 
 /* Takes one place of a node that has room. */
 static void use_locked(struct pool *pool, struct pool_node *node)
@@ -153,17 +174,18 @@ static void use_locked(struct pool *pool, struct pool_node *node)
     unlink_locked(pool, node);
     pin(node);
     node->used++;
-    if (node->used < node->limit && !node->retired) {
+    if (has_room(pool, node)) {
         push_locked(pool, node, PLACE_SHARED);
     }
     pool->counts.hits++;
+    note_peak_locked(pool);
 }
 
 /* A node in use that has room; those that have become too old take no more. */
 static struct pool_node *shared_locked(struct pool *pool, uint64_t now_ns)
 {
     struct pool_node *node;
-    while ((node = pool->shared_front) != NULL && too_old(node, now_ns)) {
+    while ((node = front_of(pool, PLACE_SHARED)) != NULL && too_old(node, now_ns)) {
         unlink_locked(pool, node);
         node->retired = true;
     }
@@ -173,7 +195,7 @@ static struct pool_node *shared_locked(struct pool *pool, uint64_t now_ns)
 static struct pool_node *idle_locked(struct pool *pool, uint64_t now_ns, struct pool_node **close)
 {
     struct pool_node *node;
-    while ((node = pool->front) != NULL) {
+    while ((node = front_of(pool, PLACE_IDLE)) != NULL) {
         if (expired(pool, node, now_ns)) {
             discard_locked(pool, node, close, &pool->counts.expired);
         } else if (too_old(node, now_ns)) {
@@ -205,6 +227,8 @@ static enum pool_take take_locked(struct pool *pool, uint64_t now_ns, bool fresh
     }
     if (!queue && may_open_locked(pool)) {
         count_open_locked(pool);
+        note_peak_locked(pool);
+        pool->counts.misses++;
         return POOL_OPEN;
     }
     /* at the limit an idle node is better than waiting, even where a fresh one was wanted */
@@ -227,6 +251,10 @@ enum pool_take pool_take(struct pool *pool, uint64_t now_ns, bool fresh, struct 
     *ret_close = NULL;
     pthread_mutex_lock(&pool->mutex);
     enum pool_take result = take_locked(pool, now_ns, fresh, ret_node, ret_close);
+    if (pool->limits.min_idle > 0) {
+        bool low = pool->counts.idle + pool->counts.dialling < pool->limits.min_idle;
+        atomic_store_explicit(&pool->low, low, memory_order_relaxed);
+    }
     pthread_mutex_unlock(&pool->mutex);
     return result;
 }
@@ -234,30 +262,35 @@ enum pool_take pool_take(struct pool *pool, uint64_t now_ns, bool fresh, struct 
 struct pool_node *pool_take_instead(struct pool *pool)
 {
     pthread_mutex_lock(&pool->mutex);
-    struct pool_node *node = pool->front;
+    struct pool_node *node = front_of(pool, PLACE_IDLE);
     if (node != NULL) {
         use_locked(pool, node);
         pool->counts.misses--;
         pool->counts.open--;
         pool->counts.dialling--;
+        pool->counts.open_failed++;
     }
     pthread_mutex_unlock(&pool->mutex);
     return node;
 }
 
-void pool_adopt(struct pool *pool, struct pool_node *node, bool ready, uint64_t now_ns, uint16_t random)
+void pool_adopt(struct pool *pool, struct pool_node *node, enum pool_adopted how, uint64_t now_ns, uint16_t random)
 {
     const struct pool_limits *limits = &pool->limits;
     uint64_t shorter = limits->max_age_ns / 100 * limits->age_jitter / 65536 * random;
     pthread_mutex_lock(&pool->mutex);
     node->counted = true;
     node->shareable = node->limit > 1;
-    node->dialling = !ready;
+    node->dialling = how != ADOPT_READY;
+    node->spare = how == ADOPT_SPARE;
     node->used = 1;
     node->used_ns = now_ns;
     node->until_ns = limits->max_age_ns > 0 ? now_ns + limits->max_age_ns - shorter : UINT64_MAX;
-    pool->counts.dialling -= ready;
-    if (node->limit > 1) {
+    pool->counts.dialling -= how == ADOPT_READY;
+    pool->counts.dials++;
+    if (node->spare) {
+        push_locked(pool, node, PLACE_SPARE);
+    } else if (has_room(pool, node)) {
         push_locked(pool, node, PLACE_SHARED); /* others may join while it dials */
     }
     pthread_mutex_unlock(&pool->mutex);
@@ -268,6 +301,7 @@ void pool_disown(struct pool *pool, struct pool_node *node)
     pthread_mutex_lock(&pool->mutex);
     unlink_locked(pool, node);
     pool->counts.dialling += !node->dialling;
+    pool->counts.dials--;
     node->counted = node->dialling = false;
     pthread_mutex_unlock(&pool->mutex);
 }
@@ -290,26 +324,33 @@ static struct pool_waiter *pop_locked(struct pool *pool)
 /* Something may be opened again: for the first who waits. */
 static struct pool_waiter *turn_to_open_locked(struct pool *pool)
 {
-    if (pool->stopped || pool->first_waiter == NULL || !may_open_locked(pool)) {
+    if (pool->stopped || pool->first_waiter == NULL || !may_open_locked(pool) || (pool->starved && pool->counts.open > pool->counts.closing)) {
         return NULL;
     }
     count_open_locked(pool);
+    pool->counts.misses++;
     return pop_locked(pool);
 }
 
-bool pool_wait(struct pool *pool, struct pool_waiter *waiter)
+static bool must_wait_locked(const struct pool *pool)
+{
+    return pool->first_waiter != NULL ||
+           (front_of(pool, PLACE_IDLE) == NULL && front_of(pool, PLACE_SHARED) == NULL && !may_open_locked(pool));
+}
+
+bool pool_wait(struct pool *pool, struct pool_waiter *waiter, bool again)
 {
     pthread_mutex_lock(&pool->mutex);
-    bool wait = !pool->stopped &&
-                (pool->first_waiter != NULL || (pool->front == NULL && pool->shared_front == NULL && !may_open_locked(pool)));
+    bool wait = !pool->stopped && must_wait_locked(pool);
     if (wait) {
-        waiter->prev = pool->last_waiter;
-        waiter->next = NULL;
-        *(pool->last_waiter != NULL ? &pool->last_waiter->next : &pool->first_waiter) = waiter;
-        pool->last_waiter = waiter;
+        waiter->prev = again ? NULL : pool->last_waiter;
+        waiter->next = again ? pool->first_waiter : NULL;
+        *(waiter->prev != NULL ? &waiter->prev->next : &pool->first_waiter) = waiter;
+        *(waiter->next != NULL ? &waiter->next->prev : &pool->last_waiter) = waiter;
         waiter->queued = true;
         pool->counts.waiting++;
-        pool->counts.waits++;
+        pool->counts.waits += !again;
+        note_peak_locked(pool);
     }
     pthread_mutex_unlock(&pool->mutex);
     return wait;
@@ -335,6 +376,8 @@ struct pool_waiter *pool_open_failed(struct pool *pool)
     pthread_mutex_lock(&pool->mutex);
     pool->counts.open--;
     pool->counts.dialling--;
+    pool->counts.open_failed++;
+    pool->starved = true; /* a thousand waiters must not fail one after the other while there are connections to serve them */
     struct pool_waiter *waiter = turn_to_open_locked(pool);
     pthread_mutex_unlock(&pool->mutex);
     return waiter;
@@ -350,38 +393,66 @@ struct pool_waiter *pool_ready(struct pool *pool, struct pool_node *node)
     return waiter;
 }
 
+struct pool_waiter *pool_next(struct pool *pool, uint64_t now_ns, struct pool_node **ret_node)
+{
+    struct pool_waiter *waiter = NULL;
+    *ret_node = NULL;
+    pthread_mutex_lock(&pool->mutex);
+    if (!pool->stopped && pool->first_waiter != NULL) {
+        *ret_node = shared_locked(pool, now_ns);
+        if (*ret_node != NULL) {
+            use_locked(pool, *ret_node);
+            waiter = pop_locked(pool);
+        } else {
+            waiter = turn_to_open_locked(pool);
+        }
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return waiter;
+}
+
 /* --- giving back -------------------------------------------------------------------------------------------------- */
 
-/* True when a node without exchanges may stay; else its closing is put to its reason's account. */
-static bool keep_locked(struct pool *pool, const struct pool_node *node, bool success, uint64_t now_ns)
+static uint32_t max_idle(const struct pool_limits *limits)
+{
+    if (limits->fresh_per_s == 0) {
+        return limits->max_idle;
+    }
+    /* two at least, so that they can take turns */
+    uint32_t most = limits->fresh_per_s < 2 ? 2 : limits->fresh_per_s > ROUND ? ROUND : limits->fresh_per_s;
+    return limits->max_idle == 0 || limits->max_idle > most ? most : limits->max_idle;
+}
+
+/* Why a node without exchanges must be closed: the account of the reason, or NULL when it may stay. */
+static uint64_t *why_close_locked(struct pool *pool, const struct pool_node *node, bool success, uint64_t now_ns)
 {
     const struct pool_limits *limits = &pool->limits;
-    uint32_t max_idle = limits->max_idle;
-    if (limits->fresh_per_s > 0) {
-        /* two at least, so that they can take turns */
-        uint32_t most = limits->fresh_per_s < 2 ? 2 : limits->fresh_per_s > ROUND ? ROUND : limits->fresh_per_s;
-        max_idle = max_idle == 0 || max_idle > most ? most : max_idle;
-    }
+    struct pool_counts *counts = &pool->counts;
+    uint32_t most = max_idle(limits);
     if (pool->stopped || !success) {
-        return false;
+        return pool->stopped ? &counts->stopped : &counts->died;
     }
     if (limits->expire_ns == 0) { /* never reused, however soon (case 29) */
-        pool->counts.expired++;
-        return false;
+        return &counts->expired;
     }
     if (limits->max_uses > 0 && node->uses >= limits->max_uses) {
-        pool->counts.used_up++;
-        return false;
+        return &counts->used_up;
     }
-    if (node->retired || too_old(node, now_ns) || (limits->fresh_per_s > 0 && budget_plenty_locked(pool, now_ns))) {
-        pool->counts.aged++;
-        return false;
+    if (node->retired || too_old(node, now_ns)) {
+        return &counts->aged;
     }
-    if (max_idle > 0 && pool->counts.idle >= max_idle) {
-        pool->counts.overflow++;
-        return false;
+    if (limits->fresh_per_s > 0 && budget_plenty_locked(pool, now_ns)) {
+        return &counts->renewed;
     }
-    return true;
+    return most > 0 && counts->idle >= most ? &counts->overflow : NULL;
+}
+
+/* The place is free; it is the first waiter's if the node is still good for him. */
+static bool pass_on_locked(struct pool *pool, struct pool_node *node, bool success)
+{
+    bool healthy = !pool->stopped && !node->retired && (success || node->used > 0);
+    bool reusable = pool->limits.expire_ns > 0 || node->used > 0;
+    return pool->first_waiter != NULL && healthy && reusable;
 }
 
 static enum pool_gave give_locked(struct pool *pool, struct pool_node *node, bool success, uint64_t now_ns,
@@ -389,29 +460,26 @@ static enum pool_gave give_locked(struct pool *pool, struct pool_node *node, boo
 {
     const struct pool_limits *limits = &pool->limits;
     node->used--;
-    node->uses++;
+    node->uses += !node->spare;
+    node->spare = false;
     node->used_ns = now_ns;
-    if (too_old(node, now_ns) || (limits->max_uses > 0 && node->uses + node->used >= limits->max_uses)) {
-        unlink_locked(pool, node);
-        node->retired = true;
-    }
-    bool healthy = !pool->stopped && !node->retired && (success || node->used > 0);
-    if (healthy && limits->expire_ns > 0 && pool->first_waiter != NULL) {
+    unlink_locked(pool, node);
+    node->retired |= too_old(node, now_ns) || (limits->max_uses > 0 && node->uses + node->used >= limits->max_uses);
+    if (pass_on_locked(pool, node, success)) {
         *ret_waiter = pop_locked(pool);
         use_locked(pool, node);
         return GAVE_WAITER;
     }
     if (node->used > 0) {
-        if (node->place == PLACE_OUT && !node->retired && node->used < node->limit) {
+        if (has_room(pool, node)) {
             push_locked(pool, node, PLACE_SHARED);
         }
         return GAVE_KEPT;
     }
-    unlink_locked(pool, node);
-    bool keep = keep_locked(pool, node, success, now_ns);
-    pool->last_given = keep ? node : NULL;
-    if (!keep) {
-        count_out_locked(pool, node);
+    uint64_t *reason = why_close_locked(pool, node, success, now_ns);
+    pool->last_given = reason == NULL ? node : NULL;
+    if (reason != NULL) {
+        count_out_locked(pool, node, reason);
         return GAVE_CLOSE;
     }
     push_locked(pool, node, PLACE_IDLE);
@@ -444,23 +512,33 @@ void pool_retire(struct pool *pool, struct pool_node *node)
 void pool_set_limit(struct pool *pool, struct pool_node *node, uint32_t limit)
 {
     pthread_mutex_lock(&pool->mutex);
-    if (node->limit != limit && !node->retired && node->used > 0) {
+    node->limit = limit;
+    if (node->used > 0 && node->place != PLACE_SPARE) {
         unlink_locked(pool, node);
-        node->limit = limit;
-        if (node->used < limit) {
+        if (has_room(pool, node)) {
             push_locked(pool, node, PLACE_SHARED);
         }
     }
     pthread_mutex_unlock(&pool->mutex);
 }
 
-struct pool_waiter *pool_lost(struct pool *pool, struct pool_node *node)
+void pool_lost(struct pool *pool, struct pool_node *node)
 {
     pthread_mutex_lock(&pool->mutex);
     unlink_locked(pool, node);
-    node->retired = true;
-    pool->counts.died += node->counted;
-    count_out_locked(pool, node);
+    count_out_locked(pool, node, pool->stopped ? &pool->counts.stopped : &pool->counts.died);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+struct pool_waiter *pool_closed(struct pool *pool, struct pool_node *node)
+{
+    pthread_mutex_lock(&pool->mutex);
+    if (node->counted) {
+        pool->counts.open--;
+        pool->counts.closing--;
+        pool->starved = false; /* what it held is free again */
+        node->counted = node->closing = false;
+    }
     struct pool_waiter *waiter = turn_to_open_locked(pool);
     pthread_mutex_unlock(&pool->mutex);
     return waiter;
@@ -468,44 +546,51 @@ struct pool_waiter *pool_lost(struct pool *pool, struct pool_node *node)
 
 /* --- tidying ------------------------------------------------------------------------------------------------------ */
 
-struct pool_node *pool_sweep(struct pool *pool, uint64_t now_ns)
+struct pool_node *pool_sweep(struct pool *pool, uint64_t now_ns, uint64_t spare_since_ns)
 {
-    struct pool_node *close = NULL;
+    struct pool_node *close = NULL, *node;
     pthread_mutex_lock(&pool->mutex);
-    while (pool->front != NULL && expired(pool, pool->front, now_ns)) {
-        discard_locked(pool, pool->front, &close, &pool->counts.expired);
+    while ((node = front_of(pool, PLACE_IDLE)) != NULL && expired(pool, node, now_ns)) {
+        discard_locked(pool, node, &close, &pool->counts.expired);
     }
-    if (pool->limits.max_age_ns > 0) {
-        /* the FIFO is in order of last use, not of age (case 69) */
-        for (struct pool_node *node = pool->front, *next; node != NULL; node = next) {
-            next = node->next;
-            if (too_old(node, now_ns)) {
-                discard_locked(pool, node, &close, &pool->counts.aged);
-            }
+    /* the FIFO is in order of last use, not of age (case 69) */
+    node = pool->limits.max_age_ns > 0 ? front_of(pool, PLACE_IDLE) : NULL;
+    for (struct pool_node *next; node != NULL; node = next) {
+        next = node->next;
+        if (too_old(node, now_ns)) {
+            discard_locked(pool, node, &close, &pool->counts.aged);
         }
     }
+    while ((node = front_of(pool, PLACE_SPARE)) != NULL && node->used_ns < spare_since_ns) {
+        discard_locked(pool, node, &close, &pool->counts.died);
+    }
+    pool->starved = false;
+    pool->counts.peak = 0;
+    note_peak_locked(pool);
     pthread_mutex_unlock(&pool->mutex);
     return close;
 }
 
 struct pool_node *pool_stop(struct pool *pool)
 {
-    struct pool_node *close = NULL;
-    uint64_t stopped = 0;
+    static const enum pool_place places[] = {PLACE_IDLE, PLACE_SPARE};
+    struct pool_node *close = NULL, *node;
     pthread_mutex_lock(&pool->mutex);
     pool->stopped = true;
-    while (pool->front != NULL) {
-        discard_locked(pool, pool->front, &close, &stopped);
+    for (uint32_t i = 0; i < 2; i++) {
+        while ((node = front_of(pool, places[i])) != NULL) {
+            discard_locked(pool, node, &close, &pool->counts.stopped);
+        }
     }
     pthread_mutex_unlock(&pool->mutex);
     return close;
 }
 
-uint32_t pool_missing(struct pool *pool, uint32_t want)
+uint32_t pool_missing(struct pool *pool)
 {
     uint32_t missing = 0;
     pthread_mutex_lock(&pool->mutex);
-    while (!pool->stopped && pool->counts.idle + pool->counts.dialling < want && may_open_locked(pool)) {
+    while (!pool->stopped && pool->counts.idle + pool->counts.dialling < pool->limits.min_idle && may_open_locked(pool)) {
         count_open_locked(pool);
         missing++;
     }

@@ -1,7 +1,7 @@
 /* The registry of upstream counters.
  *
  * Happy path: a transport gets its series once, at creation; the hot path adds to atomics of the calling thread's shard, which no other
- * busy thread writes.
+ * busy thread writes. Pools keep their own books, which are summed when somebody asks.
  *
  * Failure modes: no memory for a histogram: that observation is lost, nothing else. More threads than shards: two share one, and the counts stay exact.
  */
@@ -74,10 +74,64 @@ struct series *series_get(const char *to)
     return s;
 }
 
-void series_cache(struct series *series, uint32_t proto, bool hit)
+/* Adds the totals, not what is open now. */
+static void add_totals(struct pool_counts *sum, const struct pool_counts *c)
 {
-    struct series_shard *shard = shard_of(series);
-    add(hit ? &shard->hits[proto] : &shard->misses[proto], 1);
+    sum->hits += c->hits;
+    sum->misses += c->misses;
+    sum->dials += c->dials;
+    sum->open_failed += c->open_failed;
+    sum->waits += c->waits;
+    sum->refused += c->refused;
+    sum->expired += c->expired;
+    sum->aged += c->aged;
+    sum->used_up += c->used_up;
+    sum->overflow += c->overflow;
+    sum->renewed += c->renewed;
+    sum->died += c->died;
+    sum->stopped += c->stopped;
+}
+
+void series_join(struct series *series, struct series_pool *entry, struct pool *pool, uint32_t proto)
+{
+    pthread_mutex_lock(&registry_mutex);
+    *entry = (struct series_pool){.next = series->pools, .pool = pool, .proto = proto};
+    series->pools = entry;
+    pthread_mutex_unlock(&registry_mutex);
+}
+
+void series_leave(struct series *series, struct series_pool *entry)
+{
+    struct pool_counts c;
+    pthread_mutex_lock(&registry_mutex);
+    struct series_pool **at = &series->pools;
+    while (*at != entry) {
+        at = &(*at)->next;
+    }
+    *at = entry->next;
+    pool_get_counts(entry->pool, &c);
+    add_totals(&series->past[entry->proto], &c);
+    pthread_mutex_unlock(&registry_mutex);
+}
+
+void series_pool_counts(struct series *series, uint32_t proto, struct pool_counts *ret)
+{
+    pthread_mutex_lock(&registry_mutex);
+    *ret = series->past[proto];
+    for (const struct series_pool *entry = series->pools; entry != NULL; entry = entry->next) {
+        struct pool_counts c;
+        if (entry->proto != proto) {
+            continue;
+        }
+        pool_get_counts(entry->pool, &c);
+        add_totals(ret, &c);
+        ret->open += c.open;
+        ret->closing += c.closing;
+        ret->idle += c.idle;
+        ret->dialling += c.dialling;
+        ret->waiting += c.waiting;
+    }
+    pthread_mutex_unlock(&registry_mutex);
 }
 
 void series_drop(struct series *series, enum wire_answer why)

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "pool.h"
 #include "wire.h"
 
 #include <forward/abi.h>
@@ -26,9 +27,7 @@ struct histogram {
 };
 
 struct series_shard {
-    _Alignas(64) _Atomic uint64_t hits[SERIES_PROTOS];
-    _Atomic uint64_t misses[SERIES_PROTOS];
-    _Atomic uint64_t drops[ANSWER_KINDS];
+    _Alignas(64) _Atomic uint64_t drops[ANSWER_KINDS];
     _Atomic uint64_t errors[SERIES_ERRORS]; /* by negated FWD_ERR_* */
     _Atomic uint64_t stale;
     _Atomic uint64_t handshakes[2]; /* full, resumed */
@@ -37,8 +36,17 @@ struct series_shard {
     _Atomic(struct histogram *) waited;                  /* likewise */
 };
 
+/** A pool whose books are part of a series; embedded in its transport. */
+struct series_pool {
+    struct series_pool *next;
+    struct pool *pool;
+    uint32_t proto;
+};
+
 struct series {
     char *to;
+    struct series_pool *pools;               /* guarded by the registry's mutex */
+    struct pool_counts past[SERIES_PROTOS];  /* likewise: the totals of pools that are gone */
     struct series *next;
     struct series_shard shards[SERIES_SHARDS];
 };
@@ -49,8 +57,14 @@ struct series *series_get(const char *to);
 /** The newest registered series; walk with next. Entries are only ever added. */
 struct series *series_first(void);
 
-/** A take from the pool: hit or miss. */
-void series_cache(struct series *series, uint32_t proto, bool hit);
+/** From here on the pool's books count. */
+void series_join(struct series *series, struct series_pool *entry, struct pool *pool, uint32_t proto);
+
+/** The pool is about to end; its totals stay. */
+void series_leave(struct series *series, struct series_pool *entry);
+
+/** The sum of the books of all pools of one FWD_PROTO_*, past ones included. */
+void series_pool_counts(struct series *series, uint32_t proto, struct pool_counts *ret);
 
 /** A message from the upstream that was no answer. */
 void series_drop(struct series *series, enum wire_answer why);

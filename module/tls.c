@@ -70,6 +70,8 @@ static SSL_CTX *make_ctx(const struct tls *tls, char *why)
     SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_read_ahead(ctx, 1);
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    /* whatever is in the CA file is trusted, an intermediate authority too, as it is in Go */
+    (void)X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), X509_V_FLAG_PARTIAL_CHAIN);
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(ctx, new_session);
     bool doh = tls->proto == FWD_PROTO_HTTPS;
@@ -118,6 +120,10 @@ struct tls *tls_create(const struct tls_settings *settings, char *why)
     tls->cert = copy(settings->cert, &failed);
     tls->key = copy(settings->key, &failed);
     tls->name = copy(settings->name, &failed);
+    size_t name_len = tls->name != NULL ? strlen(tls->name) : 0;
+    if (name_len > 1 && tls->name[name_len - 1] == '.') {
+        tls->name[name_len - 1] = '\0'; /* certificates and SNI have none (RFC 6066 3) */
+    }
     tls->proto = settings->proto;
     tls->addr = settings->addr;
     tls->stamp = stamp_files(tls);
@@ -152,6 +158,13 @@ void tls_destroy(struct tls *tls)
     free(tls);
 }
 
+/* Server names, one of which may have its last dot still. */
+static bool same_name(const char *own, const char *name)
+{
+    size_t len = strlen(own);
+    return strncmp(own, name, len) == 0 && (name[len] == '\0' || (len > 0 && strcmp(name + len, ".") == 0));
+}
+
 static bool same_text(const char *a, const char *b)
 {
     return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
@@ -160,7 +173,7 @@ static bool same_text(const char *a, const char *b)
 bool tls_same(const struct tls *tls, const struct tls_settings *settings)
 {
     /* without a name the address is what is verified, so it is part of the identity */
-    return tls->proto == settings->proto && same_text(tls->name, settings->name) && same_text(tls->ca, settings->ca) &&
+    return tls->proto == settings->proto && same_name(tls->name, settings->name) && same_text(tls->ca, settings->ca) &&
            same_text(tls->cert, settings->cert) && same_text(tls->key, settings->key) &&
            (settings->name[0] != '\0' || memcmp(tls->addr.ip, settings->addr.ip, sizeof(tls->addr.ip)) == 0);
 }
@@ -207,6 +220,10 @@ static int new_session(SSL *ssl, SSL_SESSION *session)
         return 0;
     }
     pthread_mutex_lock(&tls->mutex);
+    if (SSL_get_SSL_CTX(ssl) != tls->ctx) { /* verified by files that have changed since */
+        pthread_mutex_unlock(&tls->mutex);
+        return 0;
+    }
     if (tls->session_count == TLS_SESSIONS) {
         SSL_SESSION_free(tls->sessions[0]);
         memmove(tls->sessions, tls->sessions + 1, (TLS_SESSIONS - 1) * sizeof(tls->sessions[0]));

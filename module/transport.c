@@ -20,6 +20,7 @@
 #include <string.h>
 
 #define SECOND_NS UINT64_C(1000000000)
+#define MS_NS UINT64_C(1000000)
 
 enum {
     JANITOR_S = 10,     /* case 68 */
@@ -28,23 +29,35 @@ enum {
     DIAL_WEIGHT = 4, /* case 71 */
     CUT_S = 30,      /* one exchange per conn for so long after a peer cut several off */
     HTTPS_PLACES = 100, /* streams per connection, until the peer's SETTINGS say less */
-    REFILL_RETRY_S = 1,
+    REFILL_RETRY_S = 1, /* after a conn that was of no use */
+    REFILL_PAUSE_MS = 10,
 };
 
 static void janitor_fire(struct timer *timer);
+static void serve_next(struct transport *t, struct pool *pool);
 static void refill_fire(struct timer *timer);
 
-/* Has the refill timer fire soon, unless it is about to, or nothing is to be kept ready. */
-static void want_refill(struct transport *t, uint64_t in_ns)
+/* Has the refill timer fire soon, but not before refill_ns, unless it is about to, or nothing is to be kept ready. */
+static void want_refill(struct transport *t)
 {
-    if (t->key.min_idle == 0 || atomic_load(&t->stopped) || atomic_exchange(&t->refilling, true)) {
+    if (t->stream.limits.min_idle == 0 || atomic_load(&t->stopped) || atomic_exchange(&t->refilling, true)) {
         return;
     }
     (void)transport_ref(t);
-    loop_arm(t->timer_loop, &t->refill, services_mono(&t->engine->services) + in_ns);
+    uint64_t soon = services_mono(&t->engine->services) + REFILL_PAUSE_MS * MS_NS;
+    uint64_t not_before = atomic_load_explicit(&t->refill_ns, memory_order_relaxed);
+    loop_arm(t->timer_loop, &t->refill, soon > not_before ? soon : not_before);
     if (atomic_load(&t->stopped) && loop_disarm(t->timer_loop, &t->refill)) {
         transport_unref(t);
     }
+}
+
+/* What can be kept idle at all: more would be closed and opened for ever. */
+static uint32_t floor_of(const struct transport_key *key)
+{
+    uint64_t floor = key->expire_ns > 0 ? key->min_idle : 0;
+    floor = key->max_idle > 0 && key->max_idle < floor ? key->max_idle : floor;
+    return (uint32_t)(key->max_open > 0 && key->max_open < floor ? key->max_open : floor);
 }
 
 static struct pool_limits limits_of(const struct transport_key *key, bool udp)
@@ -54,6 +67,7 @@ static struct pool_limits limits_of(const struct transport_key *key, bool udp)
         .max_age_ns = key->max_age_ns,
         .age_jitter = key->age_jitter,
         .max_idle = key->max_idle > UINT32_MAX ? UINT32_MAX : (uint32_t)key->max_idle,
+        .min_idle = udp ? 0 : floor_of(key),
         .max_uses = key->max_uses,
         .max_open = key->max_open,
         .max_dialling = udp ? 0 : key->max_dialling,
@@ -113,12 +127,14 @@ struct transport *transport_create(struct engine *engine, const struct transport
     pool_init(&t->udp, &limits);
     limits = limits_of(key, false);
     pool_init(&t->stream, &limits);
+    series_join(t->series, &t->books[0], &t->udp, FWD_PROTO_UDP);
+    series_join(t->series, &t->books[1], &t->stream, key->proto == FWD_PROTO_UDP ? FWD_PROTO_TCP : key->proto);
     atomic_store(&t->dial_avg_ns, 15 * SECOND_NS);
     t->janitor.fire = janitor_fire;
     t->refill.fire = refill_fire;
     t->timer_loop = engine_any_loop(engine);
     loop_arm(t->timer_loop, &t->janitor, services_mono(&engine->services) + JANITOR_S * SECOND_NS);
-    want_refill(t, 0);
+    want_refill(t);
     return t;
 }
 
@@ -133,6 +149,8 @@ void transport_unref(struct transport *transport)
     if (atomic_fetch_sub_explicit(&transport->refs, 1, memory_order_acq_rel) != 1) {
         return;
     }
+    series_leave(transport->series, &transport->books[0]);
+    series_leave(transport->series, &transport->books[1]);
     pool_fini(&transport->udp);
     pool_fini(&transport->stream);
     if (transport->key.tls != NULL) {
@@ -156,9 +174,12 @@ static void janitor_fire(struct timer *timer)
 {
     struct transport *t = (struct transport *)((char *)timer - offsetof(struct transport, janitor));
     uint64_t now = services_mono(&t->engine->services);
-    doom_all(pool_sweep(&t->udp, now));
-    doom_all(pool_sweep(&t->stream, now));
-    want_refill(t, 0);
+    uint64_t patience = transport_dial_timeout(t) + (t->key.tls != NULL ? transport_handshake_timeout(t) : 0);
+    doom_all(pool_sweep(&t->udp, now, 0));
+    doom_all(pool_sweep(&t->stream, now, now > patience ? now - patience : 0));
+    serve_next(t, &t->udp);
+    serve_next(t, &t->stream);
+    want_refill(t);
     loop_arm(t->timer_loop, timer, now + JANITOR_S * SECOND_NS);
     /* stopped meanwhile: then either transport_stop finds the timer queued, or it is taken out here */
     if (atomic_load(&t->stopped) && loop_disarm(t->timer_loop, timer)) {
@@ -242,6 +263,7 @@ struct place {
     bool wait;
     int error;
     int sys_errno;
+    const char *why; /* static, or NULL */
 };
 
 enum kind { KIND_POOLED, KIND_SPARE, KIND_ONE_SHOT };
@@ -265,7 +287,8 @@ static struct conn *open_conn(struct transport *t, uint32_t proto, enum kind kin
     }
     struct pool *pool = transport_pool(t, proto);
     if (kind != KIND_ONE_SHOT) {
-        pool_adopt(pool, &conn->node, proto == FWD_PROTO_UDP, now, random);
+        enum pool_adopted how = kind == KIND_SPARE ? ADOPT_SPARE : proto == FWD_PROTO_UDP ? ADOPT_READY : ADOPT_DIALLING;
+        pool_adopt(pool, &conn->node, how, now, random);
     }
     int err = conn_watch(conn);
     if (err == 0) {
@@ -279,7 +302,7 @@ static struct conn *open_conn(struct transport *t, uint32_t proto, enum kind kin
     return NULL;
 }
 
-static void serve_open(struct transport *t, struct pool_waiter *waiter);
+static void serve_open(struct pool_waiter *waiter);
 
 /* A POOL_OPEN is ours: opens, or makes do with an idle conn. When neither can be had *ret_next is the waiter whose turn that makes it. */
 static struct place open_place(struct transport *t, uint32_t proto, bool fresh, uint64_t now, struct pool_waiter **ret_next)
@@ -289,6 +312,9 @@ static struct place open_place(struct transport *t, uint32_t proto, bool fresh, 
     *ret_next = NULL;
     place.conn = open_conn(t, proto, KIND_POOLED, now, &place.sys_errno);
     if (place.conn != NULL) {
+        if (place.conn->node.shareable) {
+            serve_next(t, pool);
+        }
         return place;
     }
     struct pool_node *node = fresh ? NULL : pool_take_instead(pool);
@@ -296,6 +322,7 @@ static struct place open_place(struct transport *t, uint32_t proto, bool fresh, 
         return (struct place){.conn = (struct conn *)node, .reused = true};
     }
     place.error = exchange_error_of(place.sys_errno);
+    place.why = exchange_shortage(place.sys_errno);
     *ret_next = pool_open_failed(pool);
     return place;
 }
@@ -313,20 +340,22 @@ static struct place take_place(struct transport *t, uint32_t proto, bool fresh, 
         break;
     case POOL_OPEN:
         place = open_place(t, proto, fresh, now, &next);
-        serve_open(t, next);
+        serve_open(next);
         break;
     case POOL_WAIT:
         place.wait = true;
         return place;
     case POOL_REFUSED:
         place.error = FWD_ERR_EXHAUSTED;
+        place.why = "max_conns connections are in use";
         return place;
     case POOL_STOPPED:
         place.error = FWD_ERR_STOPPED;
         return place;
     }
-    series_cache(t->series, proto, place.reused);
-    want_refill(t, 0);
+    if (atomic_load_explicit(&transport_pool(t, proto)->low, memory_order_relaxed)) {
+        want_refill(t);
+    }
     return place;
 }
 
@@ -336,6 +365,7 @@ static struct place open_one_shot(struct transport *t, uint32_t proto, uint64_t 
     place.conn = open_conn(t, proto, KIND_ONE_SHOT, now, &place.sys_errno);
     if (place.conn == NULL) {
         place.error = exchange_error_of(place.sys_errno);
+        place.why = exchange_shortage(place.sys_errno);
     }
     return place;
 }
@@ -355,6 +385,7 @@ static bool wait_claim(struct timer *timer)
         return false;
     }
     exchange_unwait_locked(x, FWD_ERR_TIMEOUT, services_mono(&x->transport->engine->services));
+    x->outcome.why = "all max_conns connections stayed in use";
     return true;
 }
 
@@ -367,24 +398,26 @@ static void wait_fire(struct timer *timer)
 
 enum attempt { IN_FLIGHT, FAILED, AGAIN };
 
-/* Queues an exchange. AGAIN: there is room after all. */
-static enum attempt wait_turn(struct transport *t, struct exchange *x, uint32_t proto, uint64_t now, struct outcome *ret)
+/* Queues an exchange. AGAIN: there is room after all. @param again it has waited, and what it got was dead: it is the first, and its time goes on */
+static enum attempt wait_turn(struct transport *t, struct exchange *x, uint32_t proto, bool again, uint64_t now,
+                              struct outcome *ret)
 {
     struct loop *loop = engine_loop(t->engine, atomic_fetch_add_explicit(&t->next_loop, 1, memory_order_relaxed));
     struct pool *pool = transport_pool(t, proto);
-    uint64_t until = now + t->key.max_wait_ns < now || now + t->key.max_wait_ns > x->limit_ns ? x->limit_ns
-                                                                                             : now + t->key.max_wait_ns;
+    uint64_t since = again ? x->wait_since_ns : now;
+    uint64_t left_ns = x->limit_ns > since ? x->limit_ns - since : 0;
+    uint64_t until = since + (t->key.max_wait_ns < left_ns ? t->key.max_wait_ns : left_ns);
     enum attempt result = FAILED;
     bool wake = false;
     x->timer = (struct timer){.claim = wait_claim, .fire = wait_fire};
     x->transport = t;
     x->proto = proto;
-    x->wait_since_ns = now;
+    x->wait_since_ns = since;
     pthread_mutex_lock(&loop->lock);
     atomic_store(&x->home, loop); /* before the bit is read, as in conn_arm */
     if ((atomic_load(x->word) & 1) != 0) {
         ret->error = FWD_ERR_CANCELED;
-    } else if (!pool_wait(pool, &x->waiter)) {
+    } else if (!pool_wait(pool, &x->waiter, again)) {
         result = AGAIN;
     } else {
         x->queue = pool;
@@ -503,6 +536,7 @@ static bool pursue(struct transport *t, struct exchange *x, uint32_t proto, uint
                    uint64_t start, struct outcome *ret)
 {
     const struct services *services = &t->engine->services;
+    bool turn = first != NULL;
     bool fresh = x->fresh;
     x->fresh = false;
     for (uint64_t now = start;; now = services_mono(services)) {
@@ -513,7 +547,7 @@ static bool pursue(struct transport *t, struct exchange *x, uint32_t proto, uint
         first = NULL;
         enum attempt attempt = FAILED;
         if (place.wait) {
-            attempt = wait_turn(t, x, proto, now, ret);
+            attempt = wait_turn(t, x, proto, turn, now, ret);
             fresh = false;
         } else if (place.conn != NULL) {
             attempt = exchange_on(&place, x, now, ret);
@@ -522,6 +556,7 @@ static bool pursue(struct transport *t, struct exchange *x, uint32_t proto, uint
         } else {
             ret->error = place.error;
             ret->sys_errno = place.sys_errno;
+            ret->why = place.why;
         }
         if (attempt == IN_FLIGHT) {
             return true;
@@ -542,56 +577,102 @@ bool transport_exchange(struct transport *transport, struct exchange *x, uint32_
     return pursue(transport, x, proto, flags, NULL, now_ns, ret_outcome);
 }
 
-/* Goes on with an exchange whose turn it is; if it fails at once its loop ends it. */
-static void resume(struct transport *t, struct exchange *x, const struct place *place)
+/* Ends an exchange that was waiting; its loop reports it. */
+static void end_waiter(struct exchange *x, const struct outcome *outcome)
 {
-    struct outcome outcome;
-    struct loop *home = atomic_load(&x->home);
-    if (!pursue(t, x, x->proto, 0, place, services_mono(&t->engine->services), &outcome)) {
-        x->outcome = outcome;
-        x->ended_on = NULL;
-        loop_end(home, x);
+    x->outcome = *outcome;
+    x->ended_on = NULL;
+    loop_end(atomic_load(&x->home), x);
+}
+
+/* Goes on with an exchange whose turn it is. @return a waiter whose turn that makes it, because nothing could be opened */
+static struct pool_waiter *serve(struct transport *t, struct exchange *x, struct conn *conn)
+{
+    struct pool_waiter *next = NULL;
+    struct place place = {.conn = conn, .reused = true};
+    struct outcome outcome = {.proto = x->proto, .phase = PHASE_DIAL};
+    end_wait(x);
+    if (conn == NULL) {
+        place = open_place(t, x->proto, false, services_mono(&t->engine->services), &next);
+    }
+    if (place.conn == NULL) {
+        outcome.error = place.error;
+        outcome.sys_errno = place.sys_errno;
+        outcome.why = place.why;
+        end_waiter(x, &outcome);
+    } else if (!pursue(t, x, x->proto, 0, &place, services_mono(&t->engine->services), &outcome)) {
+        end_waiter(x, &outcome);
+    }
+    return next;
+}
+
+/* The waiters whose turn has come on this thread. What serving one sets free is another's turn: they are served one after the other here, not
+ * each from inside the one before. */
+static _Thread_local struct {
+    struct pool_waiter *first, *last;
+    bool serving;
+} turns;
+
+static void add_turn(struct pool_waiter *waiter, struct conn *conn)
+{
+    if (waiter == NULL) {
+        return;
+    }
+    exchange_of(waiter)->granted = conn;
+    waiter->next = NULL;
+    *(turns.first != NULL ? &turns.last->next : &turns.first) = waiter;
+    turns.last = waiter;
+}
+
+static void serve_turns(void)
+{
+    if (turns.serving) {
+        return;
+    }
+    turns.serving = true;
+    while (turns.first != NULL) {
+        struct exchange *x = exchange_of(turns.first);
+        struct transport *t = transport_ref(x->transport); /* x may end, and with it the last user */
+        struct pool *pool = transport_pool(t, x->proto);
+        turns.first = turns.first->next;
+        x->waiter.next = NULL;
+        add_turn(serve(t, x, x->granted), NULL);
+        if (turns.first == NULL) {
+            serve_next(t, pool);
+        }
+        transport_unref(t);
+    }
+    turns.serving = false;
+}
+
+/* Serves whoever else can be: on a shared conn that has room, or where something may be opened again. */
+static void serve_next(struct transport *t, struct pool *pool)
+{
+    struct pool_node *node;
+    struct pool_waiter *waiter = pool_next(pool, services_mono(&t->engine->services), &node);
+    if (waiter != NULL) {
+        add_turn(waiter, (struct conn *)node);
+        serve_turns();
+    }
+}
+
+static void serve_open(struct pool_waiter *waiter)
+{
+    if (waiter != NULL) {
+        add_turn(waiter, NULL);
+        serve_turns();
     }
 }
 
 void transport_serve_on(struct transport *transport, struct pool_waiter *waiter, struct conn *conn)
 {
-    struct exchange *x = exchange_of(waiter);
-    struct place place = {.conn = conn, .reused = true};
-    end_wait(x);
-    resume(transport, x, &place);
-}
-
-static void end_failed(struct exchange *x, const struct place *place)
-{
-    x->outcome = (struct outcome){
-        .error = place->error,
-        .sys_errno = place->sys_errno,
-        .phase = PHASE_DIAL,
-        .proto = x->proto,
-    };
-    x->ended_on = NULL;
-    loop_end(atomic_load(&x->home), x);
-}
-
-/* A waiter has the right to open; when he cannot, the next one. */
-static void serve_open(struct transport *t, struct pool_waiter *waiter)
-{
-    while (waiter != NULL) {
-        struct exchange *x = exchange_of(waiter);
-        end_wait(x);
-        struct place place = open_place(t, x->proto, false, services_mono(&t->engine->services), &waiter);
-        if (place.conn != NULL) {
-            resume(t, x, &place);
-            return;
-        }
-        end_failed(x, &place);
-    }
+    add_turn(waiter, conn);
+    serve_turns();
 }
 
 void transport_ready(struct transport *transport, struct conn *conn)
 {
-    serve_open(transport, pool_ready(transport_pool(transport, conn->ops->proto), &conn->node));
+    serve_open(pool_ready(transport_pool(transport, conn->ops->proto), &conn->node));
     if (conn->spare) {
         conn->spare = false;
         conn_release(conn, true);
@@ -600,8 +681,19 @@ void transport_ready(struct transport *transport, struct conn *conn)
 
 void transport_lost(struct transport *transport, struct conn *conn)
 {
-    serve_open(transport, pool_lost(transport_pool(transport, conn->ops->proto), &conn->node));
-    want_refill(transport, 0);
+    pool_lost(transport_pool(transport, conn->ops->proto), &conn->node);
+}
+
+void transport_closed(struct transport *transport, struct conn *conn)
+{
+    serve_open(pool_closed(transport_pool(transport, conn->ops->proto), &conn->node));
+    if (transport->stream.limits.min_idle > 0) {
+        if (conn->heard_ns == 0) { /* it came to nothing; so will the next one, for a while */
+            uint64_t now = services_mono(&transport->engine->services);
+            atomic_store_explicit(&transport->refill_ns, now + REFILL_RETRY_S * SECOND_NS, memory_order_relaxed);
+        }
+        want_refill(transport);
+    }
 }
 
 /* --- spare connections -------------------------------------------------------------------------------------------- */
@@ -610,7 +702,7 @@ void transport_lost(struct transport *transport, struct conn *conn)
 static bool refill(struct transport *t)
 {
     uint32_t proto = t->key.proto == FWD_PROTO_UDP ? FWD_PROTO_TCP : t->key.proto;
-    uint32_t missing = pool_missing(&t->stream, t->key.min_idle);
+    uint32_t missing = pool_missing(&t->stream);
     bool opened = true;
     for (; missing > 0; missing--) {
         int err;
@@ -620,7 +712,7 @@ static bool refill(struct transport *t)
             conn_unpin(conn);
         } else {
             opened = false;
-            serve_open(t, pool_open_failed(&t->stream));
+            serve_open(pool_open_failed(&t->stream));
         }
     }
     return opened;
@@ -629,9 +721,13 @@ static bool refill(struct transport *t)
 static void refill_fire(struct timer *timer)
 {
     struct transport *t = (struct transport *)((char *)timer - offsetof(struct transport, refill));
+    uint64_t now = services_mono(&t->engine->services);
     atomic_store(&t->refilling, false);
-    if (!atomic_load(&t->stopped) && !refill(t)) {
-        want_refill(t, REFILL_RETRY_S * SECOND_NS);
+    if (now < atomic_load_explicit(&t->refill_ns, memory_order_relaxed)) {
+        want_refill(t);
+    } else if (!atomic_load(&t->stopped) && !refill(t)) {
+        atomic_store_explicit(&t->refill_ns, now + REFILL_RETRY_S * SECOND_NS, memory_order_relaxed);
+        want_refill(t);
     }
     transport_unref(t);
 }

@@ -49,6 +49,7 @@ struct transport {
     struct health *healths;           /* likewise */
     atomic_uint refs;
     struct series *series;
+    struct series_pool books[2];
     char *authority; /* of DoH requests */
     struct pool udp, stream;
     atomic_uint next_loop;
@@ -58,6 +59,7 @@ struct transport {
     struct timer janitor;
     struct timer refill;
     atomic_bool refilling;
+    _Atomic uint64_t refill_ns; /* no spare conn is opened before */
     atomic_bool stopped;
 };
 
@@ -91,8 +93,11 @@ bool transport_exchange(struct transport *transport, struct exchange *x, uint32_
 /** A place on a pinned conn is a waiter's now. Any thread. */
 void transport_serve_on(struct transport *transport, struct pool_waiter *waiter, struct conn *conn);
 
-/** A conn of the pool is ready, or is being closed: what follows for those who wait. */
+/** A conn of the pool is ready, or has just been closed: what follows for those who wait. */
 void transport_ready(struct transport *transport, struct conn *conn);
+void transport_closed(struct transport *transport, struct conn *conn);
+
+/** A conn of the pool is going to be closed: nobody gets it any more. */
 void transport_lost(struct transport *transport, struct conn *conn);
 
 /** How many exchanges a new conn may carry at once. */

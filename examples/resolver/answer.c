@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "epoch.h"
 #include "reply.h"
+#include "tally.h"
 #include "tcp_conn.h"
 
 #include <pthread.h>
@@ -29,13 +30,31 @@ static void log_ending(struct outbox *outbox, const struct pending *pending,
             .rcode = ending->rcode,
             .reply = reply,
             .reply_len = reply_len,
-            .duration_ns = clock_ns() - pending->start_ns,
+            .duration_ns = ending->now_ns - pending->start_ns,
         };
         query_log_answer(log, &event, outbox_lines(outbox));
     }
     if (ending->error != NULL) {
         query_log_error(log, &pending->query, ending->rcode, ending->error, outbox_lines(outbox));
     }
+}
+
+static void tally_ending(const struct pending *pending, const struct ending *ending)
+{
+    if (pending->tally == NULL) {
+        return;
+    }
+    const struct tally_event event = {
+        .query = &pending->query,
+        .stream = pending->conn != NULL,
+        .ipv6 = pending->client.remote.any.sa_family == AF_INET6 &&
+                !IN6_IS_ADDR_V4MAPPED(&pending->client.remote.in6.sin6_addr),
+        .forwarded = ending->wire != NULL,
+        .rcode = ending->rcode,
+        .replied = ending->wire_len,
+        .duration_ns = ending->now_ns - pending->start_ns,
+    };
+    tally_count(pending->tally, &event);
 }
 
 /* The sockets of an address are alike to clients, so a thread sends all of a batch from one of
@@ -64,6 +83,7 @@ void answer_end(struct outbox *outbox, struct pending *pending, const struct end
         reply = room;
         log_ending(outbox, pending, ending, reply, query->question_end);
     }
+    tally_ending(pending, ending);
     if (pending->conn != NULL) {
         tcp_conn_end(pending->conn, reply, len);
     } else {
@@ -106,6 +126,7 @@ void answer_done(void *arg, const struct fwd_completion *completions, uint32_t c
 {
     (void)arg;
     struct outbox *outbox = outbox_mine();
+    uint64_t now = clock_ns();
     for (uint32_t i = 0; i < count; i++) {
         const struct fwd_completion *completion = &completions[i];
         struct pending *pending = (struct pending *)(uintptr_t)completion->token;
@@ -116,7 +137,7 @@ void answer_done(void *arg, const struct fwd_completion *completions, uint32_t c
             pending_release(pending);
             continue;
         }
-        struct ending ending = {.rcode = completion->rcode};
+        struct ending ending = {.rcode = completion->rcode, .now_ns = now};
         switch (completion->kind) {
         case FWD_KIND_ANSWER:
         case FWD_KIND_NEXT: /* nothing follows forward here: the answer that led to next stands */

@@ -14,6 +14,7 @@ struct ending {
     const uint8_t *wire; /**< the upstream's answer, or NULL: a reply of our own with rcode */
     uint32_t wire_len;
     const char *error; /**< for the errors directive, or NULL */
+    uint64_t now_ns;
 };
 
 /** Replies and gives the record back. wire must stay valid until the outbox is flushed. */

@@ -16,21 +16,21 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static const char *const directives_here[] = {"root", "bind", "log", "errors", "forward"};
+static const char *const directives_here[] = {
+    "root", "reload", "bind", "ready", "health", "prometheus", "errors", "log", "forward",
+};
 
 /* What CoreDNS 1.14.7 has beyond these: a Corefile that uses one needs CoreDNS, in which the module
  * runs as well. */
 static const char *const directives_coredns[] = {
-    "metadata",   "geoip",       "cancel",   "proxyproto",  "quic",     "grpc_server",
-    "https",      "https3",      "timeouts", "multisocket", "reload",   "nsid",
-    "bufsize",    "debug",       "trace",    "ready",       "health",   "pprof",
-    "shed",       "prometheus",  "dnstap",   "local",       "dns64",    "any",
-    "chaos",      "loadbalance", "tsig",     "rewrite",     "autopath", "acl",
-    "cache",      "header",      "dnssec",   "tls",         "minimal",  "template",
-    "transfer",   "hosts",       "route53",  "azure",       "clouddns", "k8s_external",
-    "kubernetes", "file",        "auto",     "secondary",   "etcd",     "loop",
-    "grpc",       "erratic",     "whoami",   "on",          "sign",     "view",
-    "nomad",
+    "metadata",    "geoip",    "cancel",       "proxyproto", "quic",     "grpc_server", "https",
+    "https3",      "timeouts", "multisocket",  "nsid",       "bufsize",  "debug",       "trace",
+    "pprof",       "shed",     "dnstap",       "local",      "dns64",    "any",         "chaos",
+    "loadbalance", "tsig",     "rewrite",      "autopath",   "acl",      "cache",       "header",
+    "dnssec",      "tls",      "minimal",      "template",   "transfer", "hosts",       "route53",
+    "azure",       "clouddns", "k8s_external", "kubernetes", "file",     "auto",        "secondary",
+    "etcd",        "loop",     "grpc",         "erratic",    "whoami",   "on",          "sign",
+    "view",        "nomad",
 };
 
 /** Points the error at its buffers. */
@@ -196,10 +196,45 @@ static bool bind_read(const struct module *module, struct server *server, const 
     return bind_parse(tokens, &server->hosts, failure);
 }
 
+/* Whether the daemon was built with an HTTP server. */
+static bool http_check(const char *name, struct failure *failure)
+{
+#ifdef HAVE_MICROHTTPD
+    return true;
+#else
+    return failure_set(failure, "plugin/%s: fwd-resolver was built without libmicrohttpd", name);
+#endif
+}
+
 static bool errors_read(const struct module *module, struct server *server, const json_t *tokens,
                         struct failure *failure)
 {
     return errors_parse(tokens, &server->log, failure);
+}
+
+static bool reload_read(const struct module *module, struct server *server, const json_t *tokens,
+                        struct failure *failure)
+{
+    return reload_parse(tokens, &server->endpoints, failure);
+}
+
+static bool ready_read(const struct module *module, struct server *server, const json_t *tokens,
+                       struct failure *failure)
+{
+    return http_check("ready", failure) && ready_parse(tokens, &server->endpoints, failure);
+}
+
+static bool health_read(const struct module *module, struct server *server, const json_t *tokens,
+                        struct failure *failure)
+{
+    return http_check("health", failure) && health_parse(tokens, &server->endpoints, failure);
+}
+
+static bool prometheus_read(const struct module *module, struct server *server,
+                            const json_t *tokens, struct failure *failure)
+{
+    return http_check("prometheus", failure) &&
+           prometheus_parse(tokens, &server->endpoints, failure);
 }
 
 static bool log_read(const struct module *module, struct server *server, const json_t *tokens,
@@ -253,8 +288,9 @@ static const struct {
     bool (*read)(const struct module *module, struct server *server, const json_t *tokens,
                  struct failure *failure);
 } readers[] = {
-    {"root", root_read}, {"bind", bind_read},       {"errors", errors_read},
-    {"log", log_read},   {"forward", forward_read},
+    {"root", root_read},     {"reload", reload_read}, {"bind", bind_read},
+    {"ready", ready_read},   {"health", health_read}, {"prometheus", prometheus_read},
+    {"errors", errors_read}, {"log", log_read},       {"forward", forward_read},
 };
 
 static bool blocks_read(const struct module *module, struct config *config, const json_t *blocks,
@@ -383,14 +419,25 @@ void config_destroy(struct config *config)
         host_list_fini(&server->hosts);
         free(server->root);
         query_log_fini(&server->log);
+        endpoints_fini(&server->endpoints);
         json_decref(server->forward);
     }
     free(config->servers);
     free(config);
 }
 
-/* HOST:PORT for every address and every port of the block's keys, each once. */
-static json_t *listen_to_json(const struct server *server)
+/** The zones of the block's keys. */
+json_t *zones_to_json(const struct server *server)
+{
+    json_t *zones = json_array();
+    for (size_t k = 0; k < server->key_count; k++) {
+        json_array_append_new(zones, json_string(server->keys[k].zone));
+    }
+    return zones;
+}
+
+/** HOST:PORT for every address and every port of the block's keys, each once. */
+json_t *listen_to_json(const struct server *server)
 {
     json_t *listen = json_array();
     for (size_t k = 0; k < server->key_count; k++) {
@@ -414,14 +461,11 @@ json_t *config_to_json(const struct config *config)
     json_t *servers = json_array();
     for (size_t s = 0; s < config->count; s++) {
         const struct server *server = &config->servers[s];
-        json_t *zones = json_array();
-        for (size_t k = 0; k < server->key_count; k++) {
-            json_array_append_new(zones, json_string(server->keys[k].zone));
-        }
         json_t *forward = json_object_get(server->forward, "forward");
-        json_array_append_new(
-            servers, json_pack("{s:o, s:o, s:o}", "zones", zones, "listen", listen_to_json(server),
-                               "forward", forward != NULL ? json_incref(forward) : json_array()));
+        json_array_append_new(servers,
+                              json_pack("{s:o, s:o, s:o}", "zones", zones_to_json(server), "listen",
+                                        listen_to_json(server), "forward",
+                                        forward != NULL ? json_incref(forward) : json_array()));
     }
     return json_pack("{s:o}", "servers", servers);
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "bind.h"
+#include "endpoints.h"
 #include "module_load.h"
 #include "name.h"
 #include "query_log.h"
@@ -29,6 +30,7 @@ struct server {
     char *root;
     bool has_log;
     struct query_log log;
+    struct endpoints endpoints;
     bool has_forward;
     json_t *forward;               /**< configuration of its instance */
     struct fwd_instance *instance; /**< NULL until the service makes it */
@@ -54,6 +56,10 @@ void config_destroy(struct config *config);
 /** The effective configuration: {"servers":[{"zones","listen","forward"}]}; NULL when out of
  * memory. */
 json_t *config_to_json(const struct config *config);
+
+/** A server block's zones, and the addresses that it listens on, as arrays of strings. */
+json_t *zones_to_json(const struct server *server);
+json_t *listen_to_json(const struct server *server);
 
 /** A module error as one line. */
 bool failure_from_module(struct failure *failure, const struct fwd_error *error);

@@ -7,6 +7,7 @@
 #include "epoch.h"
 
 #include "clock.h"
+#include "tally.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,6 +130,47 @@ static bool ports_make(struct epoch *epoch)
     return true;
 }
 
+/** Prints. */
+void site_label(const struct site *site, char label[SITE_LABEL_MAX])
+{
+    char text[ADDRESS_TEXT_MAX];
+    address_print(&site->listener->bound, site->listener->all, text);
+    (void)snprintf(label, SITE_LABEL_MAX, "dns://%s", text);
+}
+
+static bool site_tally(struct site *site)
+{
+    char label[SITE_LABEL_MAX];
+    char text[NAME_TEXT_MAX];
+    site_label(site, label);
+    site->dropped = tally_take(label, "dropped");
+    bool ok = site->dropped != NULL;
+    for (size_t i = 0; ok && i <= site->zones.mask; i++) {
+        struct zone *zone = &site->zones.slots[i];
+        if (zone->hash != 0 && zone->server->endpoints.metrics != NULL) {
+            name_to_text(zone->name.wire, text);
+            zone->tally = tally_take(label, text);
+            ok = zone->tally != NULL;
+        }
+    }
+    return ok;
+}
+
+/* Counts are kept as soon as anybody may ask for them. */
+static bool tallies_take(struct epoch *epoch)
+{
+    bool wanted = false;
+    for (size_t s = 0; s < epoch->config->count; s++) {
+        wanted |= epoch->config->servers[s].endpoints.metrics != NULL;
+    }
+    for (size_t g = 0; wanted && g < epoch->site_count; g++) {
+        if (!site_tally(&epoch->sites[g])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool epoch_fill(struct epoch *epoch, const struct epoch *before, struct failure *failure)
 {
     epoch->sites = calloc(places_count(epoch->config) + 1, sizeof(struct site));
@@ -145,7 +187,7 @@ static bool epoch_fill(struct epoch *epoch, const struct epoch *before, struct f
         }
     }
     return places_visit(epoch, before, place_add, failure) &&
-           (ports_make(epoch) || failure_set(failure, "out of memory"));
+           ((ports_make(epoch) && tallies_take(epoch)) || failure_set(failure, "out of memory"));
 }
 
 /** Makes an epoch. */

@@ -16,6 +16,7 @@
 struct site {
     struct listener *listener;
     struct zone_table zones;
+    struct tally *dropped; /**< of queries that no server block takes; NULL: not counted */
     bool forwards; /**< some server block here forwards: other classes than IN are let in (case 92)
                     */
 };
@@ -41,6 +42,10 @@ struct epoch {
  * succeeds. */
 struct epoch *epoch_create(struct config *config, struct epoch *before, unsigned workers,
                            struct failure *failure);
+
+/** The address as metrics name it: "dns://127.0.0.1:53", "dns://:53" for all. */
+enum { SITE_LABEL_MAX = ADDRESS_TEXT_MAX + 8 };
+void site_label(const struct site *site, char label[SITE_LABEL_MAX]);
 
 /** Makes the instances, whose completions go to done. */
 bool epoch_instances(struct epoch *epoch, const struct module *module, const struct fwd_host *host,

@@ -10,12 +10,13 @@ enum { CLASS_IN = 1 };
 
 static bool server_has_plugins(const struct server *server)
 {
-    return server->has_forward || server->has_log || server->log.errors;
+    return server->has_forward || server->has_log || server->log.errors ||
+           server->endpoints.metrics != NULL;
 }
 
 /** Judges. */
 enum intake intake_judge(const struct site *site, uint8_t *wire, uint32_t len,
-                         struct message *ret_query, const struct server **ret_server,
+                         struct message *ret_query, const struct zone **ret_zone,
                          uint8_t reply[REPLY_MAX], uint32_t *ret_len)
 {
     switch (message_judge(wire, len)) {
@@ -36,16 +37,16 @@ enum intake intake_judge(const struct site *site, uint8_t *wire, uint32_t len,
     }
     if (ret_query->qclass != CLASS_IN && !site->forwards) {
         *ret_len = reply_rcode(ret_query, RCODE_REFUSED, reply);
-        return INTAKE_REPLY;
+        return INTAKE_REFUSE;
     }
     if (ret_query->has_opt && (ret_query->opt_ttl >> 16 & 0xff) != 0) {
         *ret_len = reply_rcode(ret_query, RCODE_BADVERS, reply);
         return INTAKE_REPLY;
     }
-    *ret_server = zone_choose(&site->zones, wire + HEADER_LEN, ret_query->qtype == TYPE_DS);
-    if (*ret_server == NULL || !server_has_plugins(*ret_server)) {
+    *ret_zone = zone_choose(&site->zones, wire + HEADER_LEN, ret_query->qtype == TYPE_DS);
+    if (*ret_zone == NULL || !server_has_plugins((*ret_zone)->server)) {
         *ret_len = reply_rcode(ret_query, RCODE_REFUSED, reply);
-        return INTAKE_REPLY;
+        return INTAKE_REFUSE;
     }
     return INTAKE_SERVE;
 }

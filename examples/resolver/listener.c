@@ -141,6 +141,17 @@ static bool family_missing(const union address *address)
     return fd < 0 && errno == EAFNOSUPPORT;
 }
 
+/** Opens one socket. */
+int listener_stream(union address *address, bool all, struct failure *failure)
+{
+    if (all && family_missing(address)) {
+        uint16_t port = address_port(address);
+        address->in = (struct sockaddr_in){.sin_family = AF_INET};
+        address_set_port(address, port);
+    }
+    return socket_bind(SOCK_STREAM, address, all, false, failure);
+}
+
 /** Opens an address. */
 struct listener *listener_open(const union address *address, bool all, unsigned workers, bool alone,
                                struct failure *failure)

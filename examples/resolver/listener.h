@@ -31,4 +31,6 @@ bool listener_resolve(const char *host, const char *port, union address *ret,
  * port which another process holds is an error even if that process would share it. */
 struct listener *listener_open(const union address *address, bool all, unsigned workers, bool alone,
                                struct failure *failure);
+/** A listening TCP socket of its own, for what is no DNS; -1 with the error in failure. */
+int listener_stream(union address *address, bool all, struct failure *failure);
 void listener_unref(struct listener *listener);

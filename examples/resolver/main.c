@@ -5,14 +5,14 @@
  * Failure modes: each is one line on stderr and exit status 1, worded as CoreDNS words it where it
  * has the same; a reload that fails is a line in the log, and the running configuration stays.
  */
-#include "config.h"
+#include "control.h"
+#include "corefile_source.h"
 #include "flags.h"
 #include "log.h"
 #include "module_load.h"
 #include "service.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <signal.h>
@@ -21,66 +21,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-/* What reading the Corefile needs, at start and at every reload. */
-struct source_text {
-    const char *conf; /* as -conf names it */
-    struct text text;
-};
-
-static bool descriptor_read(int fd, struct text *text)
-{
-    char buffer[16384];
-    for (;;) {
-        ssize_t got = read(fd, buffer, sizeof(buffer));
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            return got == 0 && !text->failed;
-        }
-        text_append(text, buffer, (size_t)got);
-    }
-}
-
-/* Reads the Corefile; stdin is read once and kept, as a second time there would be nothing. */
-static bool source_read(struct source_text *source, struct failure *failure)
-{
-    bool from_stdin = source->conf != NULL && strcmp(source->conf, "stdin") == 0;
-    if (from_stdin && source->text.data != NULL) {
-        return true;
-    }
-    const char *name = source->conf != NULL ? source->conf : "Corefile";
-    int fd = from_stdin ? STDIN_FILENO : open(name, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        char why[128];
-        (void)snprintf(why, sizeof(why), "%s", strerror(errno));
-        why[0] = why[0] >= 'A' && why[0] <= 'Z' ? (char)(why[0] + ('a' - 'A')) : why[0];
-        return failure_set(failure, "loading Caddyfile via %s: open %s: %s",
-                           source->conf != NULL ? "flag" : "default", name, why);
-    }
-    text_fini(&source->text);
-    bool ok = descriptor_read(fd, &source->text);
-    if (!from_stdin) {
-        (void)close(fd);
-    }
-    return ok || failure_set(failure, "read %s: %s", name, strerror(errno));
-}
-
-static struct config *corefile_load(const struct module *module, struct source_text *source,
-                                    const struct flags *flags, struct failure *failure)
-{
-    if (!source_read(source, failure)) {
-        return NULL;
-    }
-    const char *name = source->conf != NULL ? source->conf : "Corefile";
-    const struct corefile corefile = {
-        .name = strcmp(name, "stdin") == 0 ? "/dev/stdin" : name,
-        .text = source->text.data != NULL ? source->text.data : "",
-        .len = source->text.len,
-    };
-    return config_load(module, &corefile, flags->port, failure);
-}
 
 /* Beyond the Corefile's text: does the module take the configuration, TLS files included? */
 static bool instances_check(const struct module *module, const struct config *config,
@@ -105,12 +45,11 @@ static bool instances_check(const struct module *module, const struct config *co
     return true;
 }
 
-static bool validate(const struct module *module, struct source_text *source,
-                     const struct flags *flags, struct failure *failure)
+static bool validate(struct corefile_source *source, struct failure *failure)
 {
-    struct config *config = corefile_load(module, source, flags, failure);
-    bool ok = config != NULL && instances_check(module, config, failure);
-    if (ok && flags->json) {
+    struct config *config = source_load(source, failure);
+    bool ok = config != NULL && instances_check(source->module, config, failure);
+    if (ok && source->flags->json) {
         json_t *json = config_to_json(config);
         ok = json != NULL && json_dumpf(json, stdout, JSON_INDENT(2)) == 0 &&
              putchar('\n') != EOF && fflush(stdout) == 0;
@@ -173,72 +112,28 @@ static void banner_print(const struct service *service)
     text_fini(&out);
 }
 
-static void reload(struct service *service, struct source_text *source, const struct flags *flags)
-{
-    log_print(FWD_LEVEL_INFO, "SIGUSR1: Reloading");
-    struct failure failure;
-    struct config *config = corefile_load(service->module, source, flags, &failure);
-    if (config == NULL || !service_reload(service, config, &failure)) {
-        log_print(FWD_LEVEL_ERROR, "SIGUSR1: %s", failure.text);
-        log_print(FWD_LEVEL_ERROR, "SIGUSR1: the configuration stays as it was");
-        return;
-    }
-    log_print(FWD_LEVEL_INFO, "Reloading complete");
-}
-
-/* Waits for signals until one says to end. A reload that comes while one is under way waits for its
- * end (SIGUSR2). */
-static void signals_serve(struct service *service, struct source_text *source,
-                          const struct flags *flags, const sigset_t *signals)
-{
-    bool wanted = false;
-    for (;;) {
-        int number = 0;
-        if (sigwait(signals, &number) != 0) {
-            continue;
-        }
-        if (number == SIGTERM || number == SIGINT) {
-            log_print(FWD_LEVEL_INFO, "%s: Shutting down servers then terminating",
-                      number == SIGTERM ? "SIGTERM" : "SIGINT");
-            return;
-        }
-        wanted |= number == SIGUSR1;
-        if (!service_reloading(service) && wanted) {
-            wanted = false;
-            reload(service, source, flags);
-        }
-    }
-}
-
-static bool serve(const struct module *module, struct source_text *source,
-                  const struct flags *flags, struct failure *failure)
+static bool serve(struct corefile_source *source, struct failure *failure)
 {
     sigset_t signals;
-    (void)sigemptyset(&signals);
-    const int numbers[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP};
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        (void)sigaddset(&signals, numbers[i]);
-    }
-    (void)pthread_sigmask(SIG_BLOCK, &signals, NULL); /* inherited by all threads to come */
-    (void)signal(SIGPIPE, SIG_IGN);
+    control_signals(&signals);
     descriptors_raise();
 
-    struct config *config = corefile_load(module, source, flags, failure);
+    struct config *config = source_load(source, failure);
     if (config == NULL) {
         return false;
     }
     struct service service;
-    bool ok = service_init(&service, module, failure);
+    bool ok = service_init(&service, source->module, failure);
     if (!ok) {
         config_destroy(config);
     }
-    ok = ok && service_open(&service, config, failure) && user_become(flags->user, failure) &&
-         service_start(&service, failure);
+    ok = ok && service_open(&service, config, failure) &&
+         user_become(source->flags->user, failure) && service_start(&service, failure);
     if (ok) {
-        if (!flags->quiet) {
+        if (!source->flags->quiet) {
             banner_print(&service);
         }
-        signals_serve(&service, source, flags, &signals);
+        control_run(&service, source, &signals);
         service_stop(&service);
     }
     service_fini(&service);
@@ -258,11 +153,10 @@ int main(int argc, char **argv)
     }
     struct failure failure = {.text = ""};
     struct module module;
-    struct source_text source = {.conf = flags.conf};
+    struct corefile_source source = {.module = &module, .flags = &flags};
     bool ok = module_load(&module, flags.module, &failure) &&
-              (flags.validate ? validate(&module, &source, &flags, &failure)
-                              : serve(&module, &source, &flags, &failure));
-    text_fini(&source.text);
+              (flags.validate ? validate(&source, &failure) : serve(&source, &failure));
+    source_fini(&source);
     if (!ok) {
         (void)fprintf(stderr, "%s\n", failure.text);
     }

@@ -64,7 +64,8 @@ static bool tables_take(struct module *module, struct failure *failure)
     const struct fwd_forward *forward = module->forward;
     if (forward == NULL || !FWD_HAS(forward, corefile_to_json) || !FWD_HAS(forward, check) ||
         !FWD_HAS(forward, create) || !FWD_HAS(forward, start) || !FWD_HAS(forward, serve) ||
-        !FWD_HAS(forward, stop) || !FWD_HAS(forward, destroy)) {
+        !FWD_HAS(forward, stop) || !FWD_HAS(forward, destroy) || !FWD_HAS(forward, info) ||
+        !FWD_HAS(forward, metrics)) {
         return failure_set(failure, "%s: no %s", module->path, FWD_FORWARD_ID);
     }
     if (module->corefile == NULL || !FWD_HAS(module->corefile, parse)) {

@@ -16,6 +16,7 @@ enum { PENDING_INLINE = 320, PENDING_MAX = 1 << 17 };
 
 struct port;
 struct server;
+struct tally;
 struct tcp_conn;
 
 /** Who asked, and at which of our addresses. */
@@ -28,9 +29,10 @@ struct pending {
     struct pending *next; /**< in a free list */
     struct pending_slab *home;
     const struct server *server;
+    struct tally *tally;     /**< NULL when it is not counted */
     struct tcp_conn *conn;   /**< NULL for UDP */
     const struct port *port; /**< the listening socket that it came by */
-    uint64_t start_ns;       /**< set when the server block logs */
+    uint64_t start_ns;       /**< when it was read */
     struct client client;
     struct message query;
     uint8_t *large; /**< the query when it is longer than PENDING_INLINE */

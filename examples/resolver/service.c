@@ -48,6 +48,8 @@ bool service_init(struct service *service, const struct module *module, struct f
     service->host.get_service = service_get;
     (void)pthread_mutex_init(&service->mutex, NULL);
     (void)pthread_cond_init(&service->changed, NULL);
+    (void)pthread_mutex_init(&service->inspecting, NULL);
+    web_init(&service->web, service);
     unsigned count = cpu_count();
     service->workers = calloc(count, sizeof(struct worker));
     if (service->workers == NULL) {
@@ -63,6 +65,14 @@ bool service_init(struct service *service, const struct module *module, struct f
     return true;
 }
 
+/* Ends an epoch that never served. */
+static void epoch_abandon(struct service *service, struct epoch *epoch)
+{
+    web_settle(&service->web, true);
+    epoch_drain(epoch, service->module, 0);
+    epoch_destroy(epoch);
+}
+
 /* Makes an epoch with instances that are not started yet. Takes config in any case. */
 static struct epoch *epoch_open(struct service *service, struct config *config,
                                 struct epoch *before, struct failure *failure)
@@ -72,9 +82,9 @@ static struct epoch *epoch_open(struct service *service, struct config *config,
         config_destroy(config);
         return NULL;
     }
-    if (!epoch_instances(epoch, service->module, &service->host, failure)) {
-        epoch_drain(epoch, service->module, 0);
-        epoch_destroy(epoch);
+    if (!epoch_instances(epoch, service->module, &service->host, failure) ||
+        !web_stage(&service->web, epoch->config, failure)) {
+        epoch_abandon(service, epoch);
         return NULL;
     }
     return epoch;
@@ -120,6 +130,8 @@ bool service_start(struct service *service, struct failure *failure)
         }
     }
     acknowledged_wait(service);
+    web_settle(&service->web, false);
+    atomic_store(&service->web.ready, true);
     return true;
 }
 
@@ -133,7 +145,9 @@ static void workers_wake(struct service *service)
 /* Makes all workers go over to an epoch and waits until they have. */
 static void epoch_publish(struct service *service, struct epoch *epoch)
 {
+    (void)pthread_mutex_lock(&service->inspecting);
     atomic_store(&service->epoch, epoch);
+    (void)pthread_mutex_unlock(&service->inspecting);
     workers_wake(service);
     acknowledged_wait(service);
 }
@@ -153,7 +167,7 @@ static void *retire_run(void *arg)
     struct service *service = arg;
     epoch_drain(service->retiring, service->module, RELOAD_DRAIN_NS);
     atomic_store(&service->retired, true);
-    (void)kill(getpid(), SIGUSR2);
+    (void)kill(getpid(), SIGNAL_POKE);
     return NULL;
 }
 
@@ -186,12 +200,12 @@ bool service_reload(struct service *service, struct config *config, struct failu
         return false;
     }
     if (!epoch_start(epoch, service->module, failure)) {
-        epoch_drain(epoch, service->module, 0);
-        epoch_destroy(epoch);
+        epoch_abandon(service, epoch);
         return false;
     }
     epoch_succeed(before, epoch);
     epoch_publish(service, epoch);
+    web_settle(&service->web, false);
     service->retiring = before;
     atomic_store(&service->retired, false);
     service->retire_running =
@@ -203,6 +217,45 @@ bool service_reload(struct service *service, struct config *config, struct failu
     return true;
 }
 
+/** The configuration. */
+const struct config *service_config(const struct service *service)
+{
+    return atomic_load(&service->epoch)->config;
+}
+
+/** Holds. */
+const struct epoch *service_hold(struct service *service)
+{
+    (void)pthread_mutex_lock(&service->inspecting);
+    return atomic_load(&service->epoch);
+}
+
+/** Lets go. */
+void service_let_go(struct service *service)
+{
+    (void)pthread_mutex_unlock(&service->inspecting);
+}
+
+/** Notes. */
+void service_note_reload(struct service *service, const char *hash, bool ok)
+{
+    (void)pthread_mutex_lock(&service->inspecting);
+    service->reloads_failed += !ok;
+    (void)strcpy(service->reload_hash, hash);
+    (void)pthread_mutex_unlock(&service->inspecting);
+}
+
+/** What is due. */
+uint64_t service_due(const struct service *service)
+{
+    return UINT64_MAX;
+}
+
+/** Does it. */
+void service_tick(struct service *service, uint64_t now_ns)
+{
+}
+
 /** Stops. */
 void service_stop(struct service *service)
 {
@@ -212,6 +265,7 @@ void service_stop(struct service *service)
     retire_finish(service);
     /* The workers' last turn: it closes the TCP connections whose answers have gone. */
     workers_join(service);
+    web_fini(&service->web);
     atomic_store(&service->epoch, NULL);
     epoch_destroy(last);
 }
@@ -220,6 +274,7 @@ void service_stop(struct service *service)
 void service_fini(struct service *service)
 {
     workers_join(service);
+    web_fini(&service->web);
     struct epoch *epoch = atomic_load(&service->epoch);
     if (epoch != NULL) { /* never quite started */
         epoch_drain(epoch, service->module, 0);
@@ -231,4 +286,5 @@ void service_fini(struct service *service)
     free(service->workers);
     (void)pthread_cond_destroy(&service->changed);
     (void)pthread_mutex_destroy(&service->mutex);
+    (void)pthread_mutex_destroy(&service->inspecting);
 }

@@ -5,11 +5,17 @@
  */
 #pragma once
 
+#include "corefile_source.h"
 #include "module_load.h"
+#include "web.h"
 #include "worker.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+
+/** Makes main look at what is due (control.h). */
+#define SIGNAL_POKE SIGRTMIN
 
 struct service {
     const struct module *module;
@@ -25,6 +31,12 @@ struct service {
     pthread_cond_t changed;
     /* guarded by mutex */
     unsigned acknowledged; /**< workers that have gone over to the epoch */
+
+    struct web web;
+    pthread_mutex_t inspecting; /**< held while somebody looks at the current epoch */
+    /* guarded by inspecting */
+    uint64_t reloads_failed;
+    char reload_hash[SOURCE_HASH_MAX]; /**< of the last reload by the reload directive */
 
     /* the old epoch of a reload drains in a thread of its own, so that signals are still heard */
     pthread_t retire_thread;
@@ -45,12 +57,27 @@ bool service_start(struct service *service, struct failure *failure);
  * config in any case. */
 bool service_reload(struct service *service, struct config *config, struct failure *failure);
 
-/** Whether the configuration before a reload still drains. Main is sent SIGUSR2 when that ends. */
+/** Whether the configuration before a reload still drains. Main is sent SIGNAL_POKE when that ends.
+ */
 bool service_reloading(struct service *service);
 
 /** Answers what is in flight, for some seconds at most, and ends everything. */
 void service_stop(struct service *service);
 void service_fini(struct service *service);
+
+/** The current configuration. Main only. */
+const struct config *service_config(const struct service *service);
+
+/** The current epoch, which stays what it is until service_let_go. Any thread. */
+const struct epoch *service_hold(struct service *service);
+void service_let_go(struct service *service);
+
+/** How a reload by the reload directive ended, for the metrics. */
+void service_note_reload(struct service *service, const char *hash, bool ok);
+
+/** When service_tick has something to do, UINT64_MAX when it has nothing. Main only. */
+uint64_t service_due(const struct service *service);
+void service_tick(struct service *service, uint64_t now_ns);
 
 /** A worker has gone over to the current epoch. */
 void service_acknowledge(struct service *service);

@@ -12,6 +12,7 @@
 #include "intake.h"
 #include "log.h"
 #include "service.h"
+#include "tally.h"
 #include "tcp_server.h"
 
 #include <errno.h>
@@ -43,11 +44,12 @@ static void batch_serve(struct worker *worker)
     }
     worker->batched = 0;
     const struct module *module = worker->service->module;
+    uint64_t now = clock_ns();
     int status = module->forward->serve(worker->server->instance, worker->queries, count);
     for (uint32_t i = 0; i < count; i++) {
         struct fwd_query *query = &worker->queries[i];
         struct pending *pending = (struct pending *)(uintptr_t)query->token;
-        struct ending ending = {.rcode = RCODE_SERVFAIL};
+        struct ending ending = {.rcode = RCODE_SERVFAIL, .now_ns = now};
         if (status < 0) {
             ending.error = module->entry->strerror(status);
         } else if (query->verdict == FWD_VERDICT_ACCEPTED) {
@@ -92,15 +94,39 @@ static void reply_send(struct worker *worker, const struct port *port, const str
     }
 }
 
+/* CoreDNS counts what no server block takes under the zone "dropped". */
+static void refusal_count(const struct worker *worker, const struct port *port,
+                          const struct client *client, bool stream, const struct message *query,
+                          uint32_t reply_len)
+{
+    if (port->site->dropped == NULL) {
+        return;
+    }
+    const struct tally_event event = {
+        .query = query,
+        .stream = stream,
+        .ipv6 = client->remote.any.sa_family == AF_INET6 &&
+                !IN6_IS_ADDR_V4MAPPED(&client->remote.in6.sin6_addr),
+        .rcode = RCODE_REFUSED,
+        .replied = reply_len,
+        .duration_ns = clock_ns() - worker->now_ns,
+    };
+    tally_count(port->site->dropped, &event);
+}
+
 /** Takes a query in. */
 void worker_query(struct worker *worker, const struct port *port, const struct client *client,
                   struct tcp_conn *conn, uint8_t *wire, uint32_t len)
 {
     struct message query;
-    const struct server *server = NULL;
+    const struct zone *zone = NULL;
     uint8_t *reply = outbox_room(worker->outbox, REPLY_MAX);
     uint32_t reply_len = 0;
-    switch (intake_judge(port->site, wire, len, &query, &server, reply, &reply_len)) {
+    switch (intake_judge(port->site, wire, len, &query, &zone, reply, &reply_len)) {
+    case INTAKE_REFUSE:
+        refusal_count(worker, port, client, conn != NULL, &query, reply_len);
+        reply_send(worker, port, client, conn, reply, reply_len);
+        return;
     case INTAKE_SILENCE:
     case INTAKE_REPLY:
         reply_send(worker, port, client, conn, reply, reply_len);
@@ -114,21 +140,23 @@ void worker_query(struct worker *worker, const struct port *port, const struct c
         reply_send(worker, port, client, conn, reply, reply_len);
         return;
     }
+    const struct server *server = zone->server;
     pending->server = server;
+    pending->tally = zone->tally;
     pending->conn = conn;
     pending->port = port;
     pending->client = *client;
-    if (server->log.rule_count > 0) {
-        pending->start_ns = clock_ns();
-    }
+    pending->start_ns = worker->now_ns;
     if (server->instance != NULL) {
         batch_add(worker, pending);
         return;
     }
     const struct ending ending = {
         .rcode = RCODE_SERVFAIL,
-        .error = server->has_log ? "plugin/log: no next plugin found"
-                                 : "plugin/errors: no next plugin found",
+        .error = server->has_log      ? "plugin/log: no next plugin found"
+                 : server->log.errors ? "plugin/errors: no next plugin found"
+                                      : "plugin/prometheus: no next plugin found",
+        .now_ns = clock_ns(),
     };
     answer_end(worker->outbox, pending, &ending);
 }
@@ -187,6 +215,7 @@ static void udp_read(struct worker *worker, const struct port *port)
         inbox_arm(inbox, BATCH, wildcard);
     }
     int count = recvmmsg(port->fd, inbox->messages, BATCH, MSG_DONTWAIT, NULL);
+    worker->now_ns = clock_ns();
     for (int i = 0; i < count; i++) {
         local_read(&inbox->messages[i].msg_hdr, &inbox->clients[i].local);
         worker_query(worker, port, &inbox->clients[i], NULL, inbox->octets[i],
@@ -252,6 +281,7 @@ static void mail_read(struct worker *worker)
 {
     eventfd_t value;
     (void)eventfd_read(worker->wake_fd, &value);
+    worker->now_ns = clock_ns();
     struct tcp_conn *conn = atomic_exchange(&worker->mail, NULL);
     while (conn != NULL) {
         struct tcp_conn *next = conn->mail_next;
@@ -276,6 +306,7 @@ static void event_handle(struct worker *worker, const struct epoll_event *event)
         tcp_server_accept(worker, (struct port *)source);
         break;
     case SOURCE_TCP_CONN:
+        worker->now_ns = clock_ns();
         tcp_server_handle(worker, (struct tcp_conn *)source, event->events);
         break;
     }

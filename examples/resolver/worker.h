@@ -49,6 +49,7 @@ struct worker {
     /* the batch to be served next: queries of one server block */
     const struct server *server;
     uint32_t batched;
+    uint64_t now_ns; /**< when what is being handled was read */
     struct fwd_query queries[BATCH];
     char details[BATCH][DETAIL_MAX];
 };

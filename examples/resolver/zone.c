@@ -82,21 +82,22 @@ void zone_table_add(struct zone_table *table, const struct name *name, const str
 }
 
 /** Chooses. */
-const struct server *zone_choose(const struct zone_table *table, const uint8_t *name, bool is_ds)
+const struct zone *zone_choose(const struct zone_table *table, const uint8_t *name, bool is_ds)
 {
     uint8_t offsets[NAME_LABELS_MAX];
     unsigned labels = name_labels(name, offsets);
     unsigned depth = labels < table->max_labels ? labels : table->max_labels;
-    const struct server *chosen = slot_find(table, hash_start, (const uint8_t *)"")->server;
+    const struct zone *root = slot_find(table, hash_start, (const uint8_t *)"");
+    const struct zone *chosen = root->server != NULL ? root : NULL;
     uint64_t hash = hash_start;
     for (unsigned i = 1; i <= depth; i++) {
         const uint8_t *suffix = name + offsets[labels - i];
         hash = hash_label(hash, suffix);
-        const struct server *server = slot_find(table, hash + (hash == 0), suffix)->server;
-        if (server != NULL && is_ds) {
-            return server;
+        const struct zone *zone = slot_find(table, hash + (hash == 0), suffix);
+        if (zone->server != NULL && is_ds) {
+            return zone;
         }
-        chosen = server != NULL ? server : chosen;
+        chosen = zone->server != NULL ? zone : chosen;
     }
     return chosen;
 }

@@ -11,11 +11,13 @@
 #include <stddef.h>
 
 struct server;
+struct tally;
 
 struct zone {
     uint64_t hash; /**< 0: free slot */
     struct name name;
     const struct server *server;
+    struct tally *tally; /**< NULL when its queries are not counted */
 };
 
 struct zone_table {
@@ -31,6 +33,7 @@ void zone_table_fini(struct zone_table *table);
 /** Adds a zone; the first server block of a name stays. */
 void zone_table_add(struct zone_table *table, const struct name *name, const struct server *server);
 
-/** The server block for a name: that of the longest suffix; for DS that of the shortest one other
- * than the root, because the parent side answers it. NULL when no zone matches. */
-const struct server *zone_choose(const struct zone_table *table, const uint8_t *name, bool is_ds);
+/** The zone whose server block serves a name: that of the longest suffix; for DS that of the
+ * shortest one other than the root, because the parent side answers it. NULL when no zone matches.
+ */
+const struct zone *zone_choose(const struct zone_table *table, const uint8_t *name, bool is_ds);

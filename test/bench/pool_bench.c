@@ -51,7 +51,7 @@ static void *run(void *arg)
         if (pool_take(&shared->pool, now, false, &node, &expired) == POOL_OPEN) {
             node = thread->spare;
             node->limit = 1;
-            pool_adopt(&shared->pool, node, true, now, 0);
+            pool_adopt(&shared->pool, node, ADOPT_READY, now, 0);
         } else {
             pool_unpin(node);
         }
@@ -59,6 +59,7 @@ static void *run(void *arg)
             (void)pool_give(&shared->pool, node, true, now, &waiter);
         } else {
             pool_lost(&shared->pool, node);
+            (void)pool_closed(&shared->pool, node);
         }
         thread->pairs++;
     }
@@ -79,7 +80,7 @@ static double slice(struct shared *shared, unsigned threads, unsigned idle, uint
         struct pool_node *node = NULL, *expired = NULL;
         (void)pool_take(&shared->pool, start, true, &node, &expired);
         shared->nodes[i].limit = 1;
-        pool_adopt(&shared->pool, &shared->nodes[i], true, start, 0);
+        pool_adopt(&shared->pool, &shared->nodes[i], ADOPT_READY, start, 0);
     }
     for (unsigned i = 0; i < idle; i++) {
         struct pool_waiter *waiter;
@@ -101,10 +102,7 @@ static double slice(struct shared *shared, unsigned threads, unsigned idle, uint
     double rate = (double)pairs * 1e9 / (double)(now_ns() - start);
     for (struct pool_node *node = pool_stop(&shared->pool), *next; node != NULL; node = next) {
         next = node->next;
-        pool_lost(&shared->pool, node);
-    }
-    for (unsigned i = 0; i < NODES_MAX + THREADS_MAX; i++) {
-        pool_lost(&shared->pool, &shared->nodes[i]);
+        (void)pool_closed(&shared->pool, node);
     }
     pool_fini(&shared->pool);
     return rate;

@@ -119,6 +119,7 @@ static const struct {
      FAIL "not an IP address, file, or valid domain: \"[::1]%a\""},
     {"case 25 ours", "forward . fe80::1%1 [fe80::2%1]:54 tls://fe80::3%a", NULL,
      ". [fe80::1%1]:53 [fe80::2%1]:54 tls://[fe80::3]:853(a)"},
+    {"case 25 ours", "forward . ::1%lo%x", NULL, NOT_HOST("::1%lo")},
     {"case 25 ours", "forward . fe80::1%nonesuch", NULL,
      FAIL "'[fe80::1%nonesuch]:53' names no network interface of this machine"},
     {"case 27", ONE "tls" END, "tls", "[]"},

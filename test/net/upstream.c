@@ -281,7 +281,8 @@ static void read_udp(struct upstream *up)
     socklen_t size = sizeof(like.to);
     ssize_t len =
         recvfrom(up->udp_fd, wire, sizeof(wire), MSG_DONTWAIT, (struct sockaddr *)&like.to, &size);
-    if (len >= 0) {
+    /* An answer is not for us: our port was another test's source port a moment ago. */
+    if (len >= 0 && !(len > 2 && (wire[2] & 0x80) != 0)) {
         handle_query(up, &like, ntohs(like.to.sin_port), wire, (size_t)len);
     }
 }

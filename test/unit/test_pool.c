@@ -31,6 +31,12 @@ static void open_plain(void)
     open_pool(&(struct pool_limits){.expire_ns = EXPIRE});
 }
 
+static void lose(struct pool_node *node)
+{
+    pool_lost(&pool, node);
+    ck_assert_ptr_null(pool_closed(&pool, node));
+}
+
 /** Books what a call returned to be closed. @return how many */
 static unsigned close_chain(struct pool_node *chain)
 {
@@ -39,7 +45,7 @@ static unsigned close_chain(struct pool_node *chain)
         struct pool_node *next = chain->next;
         ck_assert_int_eq(chain->place, PLACE_OUT);
         pool_unpin(chain);
-        pool_lost(&pool, chain);
+        lose(chain);
         chain = next;
         count++;
     }
@@ -60,7 +66,7 @@ static void close_pool(void)
 static void adopt(struct pool_node *node)
 {
     node->limit = 1;
-    pool_adopt(&pool, node, true, now, 0);
+    pool_adopt(&pool, node, ADOPT_READY, now, 0);
 }
 
 /** Takes a node, opening one where the pool says so. */
@@ -83,6 +89,9 @@ static bool give(struct pool_node *node)
     struct pool_waiter *waiter = NULL;
     enum pool_gave gave = pool_give(&pool, node, true, now, &waiter);
     ck_assert_int_ne(gave, GAVE_WAITER);
+    if (gave == GAVE_CLOSE) {
+        lose(node);
+    }
     return gave == GAVE_KEPT;
 }
 
@@ -134,8 +143,8 @@ START_TEST(expire_case_66)
     ck_assert_ptr_eq(take(), &nodes[3]);
     ck_assert_uint_eq(counts().expired, 2);
     ck_assert_uint_eq(counts().open, 2);
-    pool_lost(&pool, &nodes[0]);
-    pool_lost(&pool, &nodes[3]);
+    lose(&nodes[0]);
+    lose(&nodes[3]);
     close_pool();
 }
 END_TEST
@@ -147,7 +156,7 @@ START_TEST(expire_0_case_29)
     fill(1);
     struct pool_node *node = take();
     ck_assert_ptr_eq(node, &nodes[1]);
-    pool_lost(&pool, node);
+    lose(node);
     close_pool();
 }
 END_TEST
@@ -210,7 +219,7 @@ START_TEST(sweep_case_68_69)
     struct pool_node *oldest = take();
     fill(1);
     ck_assert(give(oldest));
-    ck_assert_ptr_null(pool_sweep(&pool, now));
+    ck_assert_ptr_null(pool_sweep(&pool, now, 0));
     now += 9 * SECOND;
     struct pool_node *young = take();
     ck_assert_ptr_eq(young, &nodes[1]);
@@ -218,11 +227,11 @@ START_TEST(sweep_case_68_69)
     ck_assert(give(young));
     ck_assert(give(oldest)); /* behind the younger one */
     now += 3 * SECOND;
-    ck_assert_uint_eq(close_chain(pool_sweep(&pool, now)), 1);
+    ck_assert_uint_eq(close_chain(pool_sweep(&pool, now, 0)), 1);
     ck_assert_uint_eq(counts().aged, 1);
     ck_assert_uint_eq(counts().idle, 1);
     now += 8 * SECOND;
-    ck_assert_uint_eq(close_chain(pool_sweep(&pool, now)), 1);
+    ck_assert_uint_eq(close_chain(pool_sweep(&pool, now, 0)), 1);
     ck_assert_uint_eq(counts().expired + counts().aged, 2);
     close_pool();
 }
@@ -281,7 +290,7 @@ START_TEST(take_instead)
     ck_assert_uint_eq(counts().open, 4);
     ck_assert_uint_eq(counts().hits, 2);
     for (unsigned i = 0; i < 4; i++) {
-        pool_lost(&pool, &nodes[i]);
+        lose(&nodes[i]);
     }
     close_pool();
 }
@@ -293,14 +302,14 @@ START_TEST(lost)
 {
     open_plain();
     fill(3);
-    pool_lost(&pool, &nodes[1]);
-    pool_lost(&pool, &nodes[1]);
+    lose(&nodes[1]);
+    lose(&nodes[1]);
     ck_assert_uint_eq(counts().died, 1);
     ck_assert_uint_eq(counts().open, 2);
     ck_assert_ptr_eq(take(), &nodes[0]);
     ck_assert_ptr_eq(take(), &nodes[2]);
-    pool_lost(&pool, &nodes[0]);
-    pool_lost(&pool, &nodes[2]);
+    lose(&nodes[0]);
+    lose(&nodes[2]);
     close_pool();
 }
 END_TEST
@@ -322,6 +331,7 @@ static unsigned ask(unsigned count, uint64_t step_ns)
         }
         while (chain != NULL) {
             struct pool_node *next = chain->next;
+            lose(chain);
             free(chain);
             chain = next;
         }
@@ -342,6 +352,7 @@ static void close_asked(void)
     struct pool_node *chain = pool_stop(&pool);
     while (chain != NULL) {
         struct pool_node *next = chain->next;
+        lose(chain);
         free(chain);
         chain = next;
     }

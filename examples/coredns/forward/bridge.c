@@ -5,8 +5,8 @@
 /* The C side of the plugin.
  *
  * Happy path: bridge_load finds the module's tables once; the other functions call through them and
- * turn sinks and error buffers into texts. done, log, tap and trace go on to the exported Go
- * functions, one call for each batch.
+ * turn sinks and error buffers into texts. done puts a batch of completions down for Go to fetch;
+ * log, tap and trace, which are rare, go on to the exported Go functions.
  *
  * Failure modes: no such file, no such symbol, another ABI, a function missing in a table: a text
  * that names it. Out of memory while a text grows: FWD_ERR_NOMEM. A second module in one process is
@@ -17,14 +17,16 @@
 #include "_cgo_export.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 static const struct fwd_module *module;
 static const struct fwd_forward *forward;
 
-enum { ERROR_ROOM = 4096 };
+enum { ERROR_ROOM = 4096, RCODE_SERVFAIL = 2 };
 
 static struct bridge_text failure(int32_t status, const char *before, const char *text)
 {
@@ -228,10 +230,101 @@ static const void *get_service(void *arg, const char *id)
     return NULL;
 }
 
+/* --- completions
+ * --------------------------------------------------------------------------------------------------
+ */
+
+struct bridge_slot *bridge_ended;
+uint32_t bridge_asleep;
+static int event_fd = -1;
+
+int bridge_event(void)
+{
+    if (event_fd < 0) {
+        event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    }
+    return event_fd >= 0 ? event_fd : -errno;
+}
+
+struct bridge_slot *bridge_slots(uint64_t first, uint32_t count)
+{
+    struct bridge_slot *slots = calloc(count, sizeof(*slots));
+    for (uint32_t i = 0; slots != NULL && i < count; i++) {
+        slots[i].index = first + i;
+    }
+    return slots;
+}
+
+void bridge_slot_shrink(struct bridge_slot *slot)
+{
+    free(slot->wire);
+    slot->wire = NULL;
+    slot->wire_cap = 0;
+}
+
+static void keep_answer(struct bridge_slot *slot, const struct fwd_completion *completion)
+{
+    enum { LEAST = 512 };
+    uint32_t len = completion->wire_len;
+    if (len > slot->wire_cap) {
+        uint32_t cap = len > LEAST ? len : LEAST;
+        uint8_t *grown = realloc(slot->wire, cap);
+        if (grown == NULL) {
+            slot->kind = FWD_KIND_RCODE;
+            slot->rcode = RCODE_SERVFAIL;
+            (void)snprintf(slot->detail, sizeof(slot->detail), "%s",
+                           bridge_strerror(FWD_ERR_NOMEM));
+            return;
+        }
+        slot->wire = grown;
+        slot->wire_cap = cap;
+    }
+    memcpy(slot->wire, completion->wire, len);
+    slot->wire_len = len;
+}
+
+static void put_down(struct bridge_slot *slot, const struct fwd_completion *completion)
+{
+    slot->kind = completion->kind;
+    slot->rcode = completion->rcode;
+    slot->proto = completion->proto;
+    slot->wire_len = 0;
+    slot->upstream_len = 0;
+    if (completion->upstream != NULL) {
+        size_t len = strlen(completion->upstream);
+        slot->upstream_len =
+            (uint32_t)(len < sizeof(slot->upstream) ? len : sizeof(slot->upstream));
+        memcpy(slot->upstream, completion->upstream, slot->upstream_len);
+    }
+    const char *detail = completion->detail != NULL ? completion->detail : "";
+    (void)snprintf(slot->detail, sizeof(slot->detail), "%s", detail);
+    if (completion->wire != NULL) {
+        keep_answer(slot, completion);
+    }
+}
+
+/* Everything that one turn of an I/O loop finished: put down, hung in as one piece, and Go woken if
+ * it sleeps. */
 static void done(void *arg, const struct fwd_completion *completions, uint32_t count)
 {
     (void)arg;
-    fwdBridgeDone((struct fwd_completion *)completions, count);
+    struct bridge_slot *first = NULL;
+    struct bridge_slot *last = (struct bridge_slot *)(uintptr_t)completions[0].token;
+    for (uint32_t i = 0; i < count; i++) {
+        struct bridge_slot *slot = (struct bridge_slot *)(uintptr_t)completions[i].token;
+        put_down(slot, &completions[i]);
+        slot->next = first;
+        first = slot;
+    }
+    struct bridge_slot *head = __atomic_load_n(&bridge_ended, __ATOMIC_RELAXED);
+    do {
+        last->next = head;
+    } while (!__atomic_compare_exchange_n(&bridge_ended, &head, first, 1, __ATOMIC_SEQ_CST,
+                                          __ATOMIC_RELAXED));
+    if (__atomic_load_n(&bridge_asleep, __ATOMIC_SEQ_CST) != 0 &&
+        __atomic_exchange_n(&bridge_asleep, 0, __ATOMIC_SEQ_CST) != 0) {
+        (void)eventfd_write(event_fd, 1);
+    }
 }
 
 /* --- instances
@@ -280,13 +373,13 @@ int32_t bridge_cancel(struct fwd_instance *instance, uint64_t handle)
     return forward->cancel(instance, handle);
 }
 
-int32_t bridge_serve(struct fwd_instance *instance, uint64_t token, uint32_t flags,
+int32_t bridge_serve(struct fwd_instance *instance, struct bridge_slot *slot, uint32_t flags,
                      const uint8_t *wire, uint32_t len, struct bridge_verdict *ret)
 {
     struct fwd_query query = FWD_INIT(struct fwd_query);
     char detail[sizeof(ret->detail)];
     detail[0] = '\0';
-    query.token = token;
+    query.token = (uint64_t)(uintptr_t)slot;
     query.flags = flags;
     query.wire = wire;
     query.wire_len = len;

@@ -25,6 +25,36 @@ struct bridge_verdict {
     char detail[240]; /* the error's text with FWD_VERDICT_RCODE */
 };
 
+/* Where the end of one query is put down. Its address is the query's token. It is Go's between
+ * being taken off bridge_ended and the next serve, the module's I/O threads' else. */
+struct bridge_slot {
+    struct bridge_slot *next; /* on bridge_ended */
+    uint64_t index;           /* of the slot in Go that belongs to it */
+    uint32_t kind;
+    uint32_t rcode;
+    uint32_t proto;
+    uint32_t wire_len;
+    uint32_t wire_cap;
+    uint32_t upstream_len;
+    uint8_t *wire; /* kept from query to query */
+    char upstream[64];
+    char detail[256];
+};
+
+/* The queries that have ended, the last one first; atomic, as is bridge_asleep: 1 while Go waits
+ * for bridge_event to become readable. So an I/O thread never enters Go for a completion. */
+extern struct bridge_slot *bridge_ended;
+extern uint32_t bridge_asleep;
+
+/* The eventfd, made on first use; negative errno. */
+int bridge_event(void);
+
+/* count slots with indices from first on, for ever; NULL when out of memory. */
+struct bridge_slot *bridge_slots(uint64_t first, uint32_t count);
+
+/* Gives the memory of a large answer back. */
+void bridge_slot_shrink(struct bridge_slot *slot);
+
 /* Services that only some instances want: each costs a call into Go per attempt. */
 enum { BRIDGE_TAP = 1, BRIDGE_TRACE = 2 };
 
@@ -46,7 +76,7 @@ int32_t bridge_match(struct fwd_instance *instance, const uint8_t *qname, uint32
 int32_t bridge_cancel(struct fwd_instance *instance, uint64_t handle);
 
 /* One query. @return as serve; below 0 *ret is not written */
-int32_t bridge_serve(struct fwd_instance *instance, uint64_t token, uint32_t flags,
+int32_t bridge_serve(struct fwd_instance *instance, struct bridge_slot *slot, uint32_t flags,
                      const uint8_t *wire, uint32_t len, struct bridge_verdict *ret);
 
 /* Static text of an error number. */

@@ -9,56 +9,65 @@ import "C"
 
 import (
 	"net"
+	"os"
+	"runtime"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 )
 
-// What the module calls, on its own threads (fwdBridgeTap and the like also inside serve). Nothing here blocks, and nothing of C's memory is kept.
+// What comes up from the module: completions, which one goroutine fetches, and the calls of its services, on its own threads or inside serve.
+// Nothing here blocks, and nothing of C's memory is kept.
 
 var log = clog.NewWithPlugin("forward")
 
-// fwdBridgeDone takes everything that one turn of an I/O loop finished and wakes the goroutines.
-//
-//export fwdBridgeDone
-func fwdBridgeDone(completions *C.struct_fwd_completion, count C.uint32_t) {
-	batch := unsafe.Slice(completions, int(count))
-	for i := range batch {
-		c := &batch[i]
-		s := slotOf(uint64(c.token))
-		if s == nil {
-			log.Errorf("the module ended a query that was never asked: %d", uint64(c.token))
-			continue
+// collect wakes the goroutines of ended queries, for ever. It sleeps in Go's own poller, so that the module's threads need not enter Go, for which
+// they would have to compete with goroutines.
+func collect(event *os.File) {
+	var octets [8]byte
+	for {
+		if !wakeEnded() {
+			runtime.Gosched() // what was woken runs now, and more may end meanwhile
+			if !wakeEnded() && sleep() {
+				event.Read(octets[:])
+			}
 		}
-		s.kind = uint32(c.kind)
-		s.rcode = int(c.rcode)
-		s.proto = uint32(c.proto)
-		s.answer = append(s.answer[:0], octets(c.wire, c.wire_len)...)
-		s.upLen = copyText(s.upstream[:], c.upstream)
-		if c.detail != nil {
-			s.detail = string(unsafe.Slice((*byte)(unsafe.Pointer(c.detail)), int(c.detail_len)))
-		}
-		s.ended <- struct{}{}
 	}
+}
+
+// wakeEnded wakes those whose queries have ended, in the order in which they did.
+func wakeEnded() bool {
+	newest := (*C.struct_bridge_slot)(atomic.SwapPointer((*unsafe.Pointer)(unsafe.Pointer(&C.bridge_ended)), nil))
+	var oldest *C.struct_bridge_slot
+	for newest != nil {
+		newest, newest.next, oldest = newest.next, oldest, newest
+	}
+	any := oldest != nil
+	for oldest != nil {
+		next := oldest.next // the slot is its goroutine's as soon as that is woken
+		slotOf(oldest).ended <- struct{}{}
+		oldest = next
+	}
+	return any
+}
+
+// sleep has the next completion make the event readable. It returns false when one has come already.
+func sleep() bool {
+	asleep := (*uint32)(unsafe.Pointer(&C.bridge_asleep))
+	atomic.StoreUint32(asleep, 1)
+	if atomic.LoadPointer((*unsafe.Pointer)(unsafe.Pointer(&C.bridge_ended))) == nil {
+		return true
+	}
+	// if the other side was faster, the event is or will be readable, and an idle turn comes of it later
+	atomic.StoreUint32(asleep, 0)
+	return false
 }
 
 // octets is C's memory seen as a slice.
 func octets(data *C.uint8_t, n C.uint32_t) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(data)), int(n))
-}
-
-// copyText copies a string of C's, without a call into C.
-func copyText(to []byte, from *C.char) int {
-	if from == nil {
-		return 0
-	}
-	n := 0
-	for p := (*byte)(unsafe.Pointer(from)); *p != 0 && n < len(to); p = (*byte)(unsafe.Add(unsafe.Pointer(p), 1)) {
-		to[n] = *p
-		n++
-	}
-	return n
 }
 
 //export fwdBridgeLog
@@ -80,7 +89,7 @@ func fwdBridgeLog(level C.uint32_t, text *C.char, n C.uint32_t) {
 //
 //export fwdBridgeTap
 func fwdBridgeTap(t *C.struct_fwd_tap_event) {
-	addEvent(uint64(t.token), func() event {
+	addEvent(t.token, func() event {
 		return event{
 			kind:   uint32(t.kind),
 			wire:   append([]byte(nil), octets(t.wire, t.wire_len)...),
@@ -95,7 +104,7 @@ func fwdBridgeTap(t *C.struct_fwd_tap_event) {
 
 //export fwdBridgeSpan
 func fwdBridgeSpan(span *C.struct_fwd_span) {
-	addEvent(uint64(span.token), func() event {
+	addEvent(span.token, func() event {
 		return event{
 			proto:    uint32(span.proto),
 			start:    timeOf(span.start_ns),
@@ -105,9 +114,9 @@ func fwdBridgeSpan(span *C.struct_fwd_span) {
 	})
 }
 
-func addEvent(token uint64, made func() event) {
-	s := slotOf(token)
-	if s == nil || !s.watched {
+func addEvent(token C.uint64_t, made func() event) {
+	s := slotOfToken(token)
+	if !s.watched.Load() {
 		return
 	}
 	s.mu.Lock()

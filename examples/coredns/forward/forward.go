@@ -66,9 +66,11 @@ func (f *Forward) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		return dns.RcodeServerFailure, errors.New("too many queries in flight")
 	}
 	state := request.Request{W: w, Req: r}
-	s.watched = f.watches(ctx)
+	if f.watches(ctx) {
+		s.watched.Store(true)
+	}
 	err = f.exchange(ctx, s, flagsOf(&state), wire, &p.verdict)
-	if s.watched {
+	if s.watched.Load() {
 		f.report(ctx, s, state)
 	}
 	end := endOf(ctx, s, &p.verdict, err, &state)
@@ -175,13 +177,13 @@ func endOf(ctx context.Context, s *slot, verdict *C.struct_bridge_verdict, err e
 		detail := verdict.detail[:]
 		return ending{rcode: int(verdict.rcode), err: errors.New(C.GoString((*C.char)(unsafe.Pointer(&detail[0]))))}
 	}
-	if s.upLen > 0 && metadata.ValueFuncs(ctx) != nil {
-		upstream := string(s.upstream[:s.upLen])
+	if s.c.upstream_len > 0 && metadata.ValueFuncs(ctx) != nil {
+		upstream := string(s.upstream())
 		metadata.SetValueFunc(ctx, "forward/upstream", func() string { return upstream })
 	}
-	switch s.kind {
+	switch s.c.kind {
 	case C.FWD_KIND_ANSWER:
-		return answerOf(s, state)
+		return answerOf(s.answer(), uint32(s.c.proto), state)
 	case C.FWD_KIND_NEXT:
 		return ending{next: true}
 	case C.FWD_KIND_CANCELED:
@@ -190,16 +192,16 @@ func endOf(ctx context.Context, s *slot, verdict *C.struct_bridge_verdict, err e
 		}
 		return failed(errStopped)
 	default:
-		return ending{rcode: s.rcode, err: errors.New(s.detail)}
+		return ending{rcode: int(s.c.rcode), err: errors.New(s.detail())}
 	}
 }
 
 // answerOf unpacks the answer. The module has looked at it, but knows fewer types than miekg/dns, which may find more to object to.
-func answerOf(s *slot, state *request.Request) ending {
+func answerOf(wire []byte, proto uint32, state *request.Request) ending {
 	answer := new(dns.Msg)
-	if err := answer.Unpack(s.answer); err != nil {
-		if s.proto != C.FWD_PROTO_UDP || !isOverflow(err) {
-			return failed(fmt.Errorf("answer of %s: %w", s.upstream[:s.upLen], err))
+	if err := answer.Unpack(wire); err != nil {
+		if proto != C.FWD_PROTO_UDP || !isOverflow(err) {
+			return failed(fmt.Errorf("unpack answer: %w", err))
 		}
 		answer.Answer, answer.Ns, answer.Extra = nil, nil, nil // case 76
 		answer.Truncated = true

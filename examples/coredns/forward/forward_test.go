@@ -306,7 +306,7 @@ func TestAnswerOf(t *testing.T) {
 		{"other question", udp, []byte(strings.Replace(string(wire), "example", "exbmple", 1)),
 			func(m *dns.Msg) bool { return m.Rcode == dns.RcodeFormatError && m.Question[0].Name == "example.org." }},
 	} {
-		got := answerOf(&slot{answer: row.wire, proto: row.proto}, state)
+		got := answerOf(row.wire, row.proto, state)
 		if row.answer == nil && (got.answer != nil || got.err == nil || got.rcode != dns.RcodeServerFailure) {
 			t.Errorf("%s: got %v", row.name, got)
 		}

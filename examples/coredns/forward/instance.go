@@ -102,7 +102,7 @@ func (i *instance) match(qname []byte) bool {
 // serve hands a query to the module and waits for its end, which is in the slot when the verdict is ACCEPTED. The verdict lies on the heap.
 // errStopped: it has not been taken, since stop came before it.
 func (i *instance) serve(ctx context.Context, s *slot, flags uint32, wire []byte, verdict *C.struct_bridge_verdict) error {
-	status := C.bridge_serve(i.handle, C.uint64_t(s.token), C.uint32_t(flags), (*C.uint8_t)(unsafe.SliceData(wire)),
+	status := C.bridge_serve(i.handle, s.c, C.uint32_t(flags), (*C.uint8_t)(unsafe.SliceData(wire)),
 		C.uint32_t(len(wire)), verdict)
 	if status == C.FWD_ERR_STATE {
 		return errStopped

@@ -42,7 +42,7 @@ func parse(c *caddy.Controller, root string) (*Forward, error) {
 	if err != nil {
 		return nil, err
 	}
-	if text, err = withoutWarnings(text); err != nil {
+	if text, err = adapt(text); err != nil {
 		return nil, err
 	}
 	if err := check(text); err != nil {
@@ -51,8 +51,11 @@ func parse(c *caddy.Controller, root string) (*Forward, error) {
 	return &Forward{config: text}, nil
 }
 
-// withoutWarnings takes the module's warnings out of the configuration and logs them.
-func withoutWarnings(config []byte) ([]byte, error) {
+// ioThreads is one: it keeps up with all the goroutines that this process can run, and a second one only adds switches between threads.
+const ioThreads = "1"
+
+// adapt logs the module's warnings, takes them out of the configuration, and sets what is not for the Corefile to say.
+func adapt(config []byte) ([]byte, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(config, &members); err != nil {
 		return nil, err
@@ -67,6 +70,7 @@ func withoutWarnings(config []byte) ([]byte, error) {
 	for _, warning := range warnings {
 		log.Warning(warning)
 	}
+	members["io_threads"] = json.RawMessage(ioThreads)
 	return json.Marshal(members)
 }
 

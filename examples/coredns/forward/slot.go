@@ -12,24 +12,17 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
-// A slot is where the end of one query is put down for the goroutine that waits for it. Its index is the token by which the module names the
-// query, so that C holds no pointer of Go's. Slots are reused and never given back; there are about as many as queries were in flight at most.
+// A slot is what the goroutine of one query waits with. Its half in C's memory takes the end of the query, so that C holds no pointer of Go's.
+// Slots are reused and never given back; there are about as many as queries were in flight at most.
 type slot struct {
-	token uint64
+	c     *C.struct_bridge_slot
 	shard *shard
-	ended chan struct{} // holds one: the callback never blocks
+	ended chan struct{} // holds one: waking never blocks
 
-	kind     uint32
-	rcode    int
-	proto    uint32
-	answer   []byte // the buffer stays with the slot
-	detail   string
-	upstream [96]byte // text, upstreamLen octets of it
-	upLen    int
-
-	watched bool // taps or spans are wanted
+	watched atomic.Bool // taps or spans are wanted
 	mu      sync.Mutex
 	events  []event
 }
@@ -45,11 +38,10 @@ type event struct {
 }
 
 const (
-	chunkSlots  = 64
-	maxChunks   = 1 << 15
-	shardCount  = 16
-	keptAnswer  = 4096 // a larger buffer is not kept
-	answerGuess = 512
+	chunkSlots = 64
+	maxChunks  = 1 << 15
+	shardCount = 16
+	keptAnswer = 4096 // a larger buffer is not kept
 )
 
 type shard struct {
@@ -65,7 +57,7 @@ var (
 	shards     [shardCount]shard
 )
 
-// takeSlot returns a free slot, or nil when two million queries are in flight.
+// takeSlot returns a free slot, or nil when memory is out or two million queries are in flight.
 func takeSlot() *slot {
 	sh := &shards[rand.Uint32()%shardCount]
 	sh.mu.Lock()
@@ -87,9 +79,14 @@ func (sh *shard) grow() bool {
 	if chunkCount == maxChunks {
 		return false
 	}
+	halves := C.bridge_slots(C.uint64_t(chunkCount*chunkSlots), chunkSlots)
+	if halves == nil {
+		return false
+	}
 	made := new([chunkSlots]slot)
+	list := unsafe.Slice(halves, chunkSlots)
 	for i := range made {
-		made[i].token = uint64(chunkCount*chunkSlots + i)
+		made[i].c = &list[i]
 		made[i].shard = sh
 		made[i].ended = make(chan struct{}, 1)
 		sh.free = append(sh.free, &made[i])
@@ -99,27 +96,36 @@ func (sh *shard) grow() bool {
 	return true
 }
 
-// slotOf returns the slot of a token.
-func slotOf(token uint64) *slot {
-	if token >= maxChunks*chunkSlots {
-		return nil
-	}
-	chunk := chunks[token/chunkSlots].Load()
-	if chunk == nil {
-		return nil
-	}
-	return &chunk[token%chunkSlots]
+// slotOf returns the slot that belongs to a half in C.
+func slotOf(half *C.struct_bridge_slot) *slot {
+	return &chunks[half.index/chunkSlots].Load()[half.index%chunkSlots]
 }
+
+// slotOfToken does so for a token, the half's address. C's callbacks only have that.
+func slotOfToken(token C.uint64_t) *slot {
+	return slotOf(*(**C.struct_bridge_slot)(unsafe.Pointer(&token)))
+}
+
+// answer, upstream and detail are C's memory, valid until put.
+func (s *slot) answer() []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(s.c.wire)), int(s.c.wire_len))
+}
+
+func (s *slot) upstream() []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(&s.c.upstream[0])), int(s.c.upstream_len))
+}
+
+func (s *slot) detail() string { return C.GoString(&s.c.detail[0]) }
 
 // put gives the slot back; nothing of it may be used any more.
 func (s *slot) put() {
-	if cap(s.answer) > keptAnswer {
-		s.answer = nil
+	if s.c.wire_cap > keptAnswer {
+		C.bridge_slot_shrink(s.c)
 	}
-	s.upLen = 0
-	s.detail = ""
-	s.events = nil
-	s.watched = false
+	if s.watched.Load() {
+		s.watched.Store(false)
+		s.events = nil
+	}
 	s.shard.mu.Lock()
 	s.shard.free = append(s.shard.free, s)
 	s.shard.mu.Unlock()

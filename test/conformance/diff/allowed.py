@@ -83,6 +83,12 @@ def _(query, _, theirs, ours):
     return query.kind != "plain" and rcode(theirs) == 1 and not theirs["seen"]
 
 
+@rule("Better by default: messages are relayed as octets (52, 76, 92): short RDATA is not filled up",
+      {"seen.answer", "seen.authority", "seen.additional"})
+def _(query, _, theirs, ours):
+    return query.kind == "body" and len(theirs["seen"]) == len(ours["seen"]) and theirs["reply"] == ours["reply"]
+
+
 @rule("Other differences: a query that is nothing but a header (92)", {"reply.rcode"})
 def _(query, _, theirs, ours):
     return len(query.wire) == 12 and (rcode(theirs), rcode(ours)) == (2, 1)
@@ -90,7 +96,7 @@ def _(query, _, theirs, ours):
 
 @rule("Other differences: a query cut between two fields (92)", ALL)
 def _(query, _, theirs, ours):
-    return query.kind == "body" and not ours["seen"] and (rcode(theirs) != 1 and rcode(ours) == 1)
+    return query.kind == "body" and not ours["seen"] and rcode(ours) == 1
 
 
 @rule("Better by default: messages are relayed as octets (52, 76, 92): compression stays the upstream's, which shows when cut to size",

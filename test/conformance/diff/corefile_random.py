@@ -177,6 +177,12 @@ class Random:
             "log . \"{remote}\"\n", "log . {\n class error\n}\n", "log {\n class foo\n}\n", "log a.org b.org {combined}\n", "log . {\n class\n}\n",
             "log {\n foo\n}\n", "log example.org {common} {\n class denial success\n}\n", "errors {\n consolidate 5m \".*\" \n}\n", "errors {\n foo\n}\n",
             "errors stderr\n", "errors stdout\n", "errors {\n consolidate 5m \"[\"\n}\n", "errors {\n consolidate x \".*\"\n}\n", "errors {\n stacktrace\n}\n",
+            "health\n", "health :8080\n", "health localhost:8091\n", "health a b\n", "health {\n lameduck 5s\n}\n", "health {\n lameduck x\n}\n",
+            "health {\n foo\n}\n", "health {\n lameduck\n}\n", "health {\n lameduck 5s 6s\n}\n", "health 8080\n", "health :\n", "health :x {\n lameduck -1s\n}\n",
+            "ready\n", "ready :8181\n", "ready x\n", "ready x:y:z\n", "ready 1 2\n", "ready {\n foo\n}\n", "ready :8181 {\n monitor continuously\n}\n", "ready\nready\n",
+            "prometheus\n", "prometheus :9253\n", "prometheus a b\n", "prometheus x\n", "prometheus {\n foo\n}\n", "prometheus localhost:9253 {\n}\n",
+            "reload\n", "reload 10s\n", "reload 1s\n", "reload 10s 5s\n", "reload x\n", "reload 0\n", "reload 10s 20s\n", "reload 10s 1s 1s\n", "reload 10s x\n", "reload 3s 1s\n",
+            "reload -5s\n", "reload\nreload\n", "reload {\n}\n", "reload 10s 5s {\n", "health\nhealth\n", "prometheus\nprometheus :9253\n",
             "errors {\n consolidate 5m \"^a$\" warning\n}\n", "errors {\n consolidate 0s \"a\" foo\n}\n", "errors {\n consolidate\n}\n", "errors\nerrors\n", "foo\n", "cache 30\n", "FORWARD . 192.0.2.1\n", "\"forward\" . 192.0.2.1\n"])
 
     def keys(self):

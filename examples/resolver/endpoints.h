@@ -1,0 +1,27 @@
+/* The directives that are about the process more than about queries: prometheus, health, ready,
+ * reload.
+ *
+ * Threads: made by main, then read by all. Ownership: endpoints_fini frees. Limits: prometheus's
+ * and dnstap's TLS are refused by name.
+ */
+#pragma once
+
+#include "text.h"
+
+#include <jansson.h>
+
+struct endpoints {
+    char *metrics; /**< HOST:PORT, NULL without the directive; so are the other two */
+    char *health;
+    char *ready;
+    int64_t lameduck_ns;
+    int64_t reload_ns; /**< how often the Corefile is looked at, 0 never */
+};
+
+/** Each reads all lines of its directive in a server block. */
+bool prometheus_parse(const json_t *tokens, struct endpoints *ret, struct failure *failure);
+bool health_parse(const json_t *tokens, struct endpoints *ret, struct failure *failure);
+bool ready_parse(const json_t *tokens, struct endpoints *ret, struct failure *failure);
+bool reload_parse(const json_t *tokens, struct endpoints *ret, struct failure *failure);
+
+void endpoints_fini(struct endpoints *endpoints);

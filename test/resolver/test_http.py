@@ -1,0 +1,323 @@
+"""prometheus, health, ready, reload, and the page about the upstreams."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import unittest
+
+import suite
+import wire
+from daemon import PATIENCE, answer_a, validate
+from wire import Message
+
+
+def parse(document):
+    """{name: {labels as text: value}} of a document in the text format."""
+    series = {}
+    for line in document.splitlines():
+        if line and not line.startswith("#"):
+            match = re.fullmatch(r"([a-zA-Z_:]\w*)(?:\{(.*)\})? (\S+)", line)
+            series.setdefault(match[1], {})[match[2] or ""] = float(match[3])
+    return series
+
+
+class Http(suite.Case):
+    def block(self, upstream, directives, zone="."):
+        return f"{zone}:0 {{\n bind 127.0.0.1\n {directives}\n forward . {upstream.address} {{\n max_fails 0\n }}\n}}\n"
+
+    def start(self, directives, upstream=None, **kwargs):
+        return self.daemon(self.block(upstream or self.upstream(), directives), **kwargs)
+
+    def port(self, server, plugin):
+        line = server.wait_line(rf"^\[INFO\] plugin/{plugin}: listening on ")
+        return int(line.rsplit(":", 1)[1])
+
+    def get(self, port, path, method="GET", host="127.0.0.1"):
+        connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
+        try:
+            connection.request(method, path)
+            response = connection.getresponse()
+            return response.status, response.read().decode(), response.headers
+        finally:
+            connection.close()
+
+    def wait(self, what):
+        deadline = time.monotonic() + PATIENCE
+        while not what() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.assertTrue(what())
+
+
+class Prometheus(Http):
+    def test_series_of_the_server(self):
+        server = self.start("prometheus 127.0.0.1:0\n log x.test\n errors")
+        port = self.port(server, "prometheus")
+        server.udp(wire.query("a.test"))
+        server.udp(wire.query("a.test", wire.AAAA, additional=[wire.opt(1232, wire.DO)]))
+        server.tcp(wire.query("a.test", 65280))
+        status, document, headers = self.get(port, "/metrics")
+        self.assertEqual((status, headers["Content-Type"]), (200, "text/plain; version=0.0.4; charset=utf-8"))
+        series = parse(document)
+        base = f'server="dns://127.0.0.1:{server.port}",zone=".",view=""'
+        self.assertEqual(
+            series["coredns_dns_requests_total"],
+            {
+                f'{base},proto="udp",family="1",type="A"': 1,
+                f'{base},proto="udp",family="1",type="AAAA"': 1,
+                f'{base},proto="tcp",family="1",type="other"': 1,
+            },
+        )
+        self.assertEqual(series["coredns_dns_do_requests_total"], {base: 1})
+        self.assertEqual(series["coredns_dns_responses_total"], {f'{base},rcode="NOERROR",plugin="forward"': 3})
+        self.assertEqual(series["coredns_dns_request_duration_seconds_count"], {base: 3})
+        buckets = series["coredns_dns_request_duration_seconds_bucket"]
+        self.assertEqual([label.rsplit("=", 1)[1] for label in buckets],
+                         ['"0.00025"', '"0.0005"', '"0.001"', '"0.002"', '"0.004"', '"0.008"', '"0.016"', '"0.032"',
+                          '"0.064"', '"0.128"', '"0.256"', '"0.512"', '"1.024"', '"2.048"', '"4.096"', '"8.192"', '"+Inf"'])
+        self.assertEqual(buckets[f'{base},le="+Inf"'], 3)
+        sizes = series["coredns_dns_request_size_bytes_sum"]
+        self.assertEqual(sizes, {f'{base},proto="udp"': 24 + 35, f'{base},proto="tcp"': 24})
+        self.assertEqual(series["coredns_dns_response_size_bytes_bucket"][f'{base},proto="udp",le="100"'], 2)
+        names = {re.search(r'name="(\w+)"', label)[1] for label in series["coredns_plugin_enabled"]}
+        self.assertEqual(names, {"prometheus", "errors", "log", "forward"})
+        for name in ("coredns_build_info", "coredns_panics_total", "coredns_reload_failed_total",
+                     "coredns_health_request_failures_total", "process_resident_memory_bytes", "process_open_fds",
+                     "process_cpu_seconds_total", "process_start_time_seconds", "coredns_proxy_conn_cache_misses_total"):
+            self.assertIn(name, series)
+        self.assertAlmostEqual(series["process_start_time_seconds"][""], time.time(), delta=120)
+
+    def test_failures_and_refusals(self):
+        upstream = self.upstream(lambda query: None)
+        text = self.block(upstream, "prometheus 127.0.0.1:0", "a.test").replace("max_fails 0", "max_fails 0\n read_timeout 20ms\n max_connect_attempts 1")
+        server = self.daemon(text)
+        port = self.port(server, "prometheus")
+        server.udp(wire.query("x.a.test"))
+        server.udp(wire.query("b.test"))
+        series = parse(self.get(port, "/metrics")[1])
+        base = f'server="dns://127.0.0.1:{server.port}",zone='
+        self.assertEqual(
+            series["coredns_dns_responses_total"],
+            {
+                base + '"a.test.",view="",rcode="SERVFAIL",plugin=""': 1,
+                base + '"dropped",view="",rcode="REFUSED",plugin=""': 1,
+            },
+        )
+        # as in CoreDNS, where a plugin that wrote nothing has written 0 octets
+        self.assertEqual(series["coredns_dns_response_size_bytes_sum"][base + '"a.test.",view="",proto="udp"'], 0)
+
+    def test_block_without_it_is_not_counted(self):
+        upstream = self.upstream()
+        server = self.daemon(self.block(upstream, "prometheus 127.0.0.1:0", "a.test") + self.block(upstream, "", "b.test"))
+        port = self.port(server, "prometheus")
+        server.udp(wire.query("b.test"), server.ports["b.test.", "127.0.0.1"])
+        self.assertNotIn("coredns_dns_requests_total", parse(self.get(port, "/metrics")[1]))
+
+    def test_totals_survive_a_reload(self):
+        upstream = self.upstream()
+        server = self.start("prometheus 127.0.0.1:0", upstream)
+        port = self.port(server, "prometheus")
+        server.udp(wire.query("a.test"))
+        server.write(self.block(upstream, "prometheus 127.0.0.1:0\n errors"))
+        server.signal(signal.SIGUSR1)
+        server.wait_line("Reloading complete")
+        server.udp(wire.query("a.test"))
+        series = parse(self.get(port, "/metrics")[1])  # at the same address, which stayed open
+        self.assertEqual(list(series["coredns_dns_requests_total"].values()), [2])
+        server.write(self.block(upstream, ""))
+        server.signal(signal.SIGUSR1)
+        server.wait_line("Reloading complete", 2)
+        with self.assertRaises(ConnectionRefusedError):
+            self.get(port, "/metrics")
+
+    def test_promtool(self):
+        if shutil.which("promtool") is None:
+            raise unittest.SkipTest("promtool (Debian: prometheus) is not installed: the document is NOT checked by it")
+        server = self.start("prometheus 127.0.0.1:0\n health 127.0.0.1:0")
+        server.udp(wire.query("a.test"))
+        server.tcp(wire.query("a.test"))
+        document = self.get(self.port(server, "prometheus"), "/metrics")[1]
+        result = subprocess.run(["promtool", "check", "metrics"], input=document, capture_output=True, text=True, check=False)
+        self.assertEqual((result.returncode, result.stdout + result.stderr), (0, ""))
+
+    def test_address_in_use_is_logged_only(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            server = self.start(f"prometheus 127.0.0.1:{taken.getsockname()[1]}")
+        server.wait_line(r"^\[ERROR\] plugin/prometheus: .*: listen tcp 127\.0\.0\.1:\d+: bind: address already in use$")
+        self.assertEqual(Message(server.udp(wire.query("a.test"))).rcode, wire.NOERROR)
+
+    def test_idle_memory(self):
+        server = self.start("prometheus 127.0.0.1:0\n health 127.0.0.1:0\n ready 127.0.0.1:0\n errors")
+        port = self.port(server, "prometheus")
+        memory = parse(self.get(port, "/metrics")[1])["process_resident_memory_bytes"][""]
+        if os.environ.get("FWD_PATIENCE") != "1":
+            raise unittest.SkipTest("a sanitizer needs memory of its own")
+        self.assertLessEqual(memory, 12 << 20)
+
+
+class Health(Http):
+    def test_health_and_ready(self):
+        server = self.start("health 127.0.0.1:0\n ready 127.0.0.1:0")
+        health, ready = self.port(server, "health"), self.port(server, "ready")
+        self.assertEqual(self.get(health, "/health")[:2], (200, "OK"))
+        self.assertEqual(self.get(health, "/health", "HEAD")[:2], (200, ""))
+        self.assertEqual(self.get(health, "/health", "POST")[0], 200)
+        self.assertEqual(self.get(ready, "/ready")[:2], (200, "OK"))
+        self.assertEqual(self.get(health, "/ready")[:2], (404, "404 page not found\n"))
+        self.assertEqual(self.get(ready, "/metrics")[0], 404)
+
+    def test_lameduck(self):
+        server = self.start("health 127.0.0.1:0 {\n lameduck 1h\n }\n ready 127.0.0.1:0")
+        health, ready = self.port(server, "health"), self.port(server, "ready")
+        server.signal(signal.SIGTERM)
+        server.wait_line(r"^\[INFO\] plugin/health: Going into lameduck mode for 1h0m0s$")
+        self.assertEqual(self.get(health, "/health")[:2], (200, "OK"))
+        self.assertEqual(self.get(ready, "/ready")[:2], (503, "Shutting down"))
+        self.assertEqual(Message(server.udp(wire.query("a.test"))).rcode, wire.NOERROR)
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.process.wait(PATIENCE), 0)
+
+    def test_lameduck_ends(self):
+        server = self.start("health 127.0.0.1:0 {\n lameduck 300ms\n }")
+        began = time.monotonic()
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.process.wait(PATIENCE), 0)
+        self.assertGreaterEqual(time.monotonic() - began, 0.3)
+
+    def test_looks_at_itself(self):
+        server = self.start("health 127.0.0.1:0\n prometheus 127.0.0.1:0")
+        port = self.port(server, "prometheus")
+        count = lambda: parse(self.get(port, "/metrics")[1])["coredns_health_request_duration_seconds_count"][""]
+        self.wait(lambda: count() >= 1)
+        self.assertEqual(parse(self.get(port, "/metrics")[1])["coredns_health_request_failures_total"][""], 0)
+
+    def test_address_in_use_is_fatal(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            server = self.start(f"health 127.0.0.1:{taken.getsockname()[1]}", started=False)
+            self.assertEqual(server.wait(), 1)
+        self.assertRegex(server.errors, r"^listen tcp 127\.0\.0\.1:\d+: bind: address already in use\n$")
+
+    def test_one_address_for_all(self):
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            port = sock.getsockname()[1]
+        server = self.start(f"health 127.0.0.1:{port}\n ready 127.0.0.1:{port}\n prometheus 127.0.0.1:{port}")
+        for path in ("/health", "/ready", "/metrics", "/forward"):
+            self.assertEqual(self.get(port, path)[0], 200, path)
+        self.assertEqual(Message(server.udp(wire.query("a.test"))).rcode, wire.NOERROR)
+
+
+class Info(Http):
+    def test_json_and_text(self):
+        upstream = self.upstream()
+        server = self.daemon(
+            self.block(upstream, "health 127.0.0.1:0", "a.test") + ".:0 {\n bind 127.0.0.1\n errors\n}\n"
+        )
+        port = self.port(server, "health")
+        server.udp(wire.query("a.test"))
+        status, body, headers = self.get(port, "/forward")
+        self.assertEqual((status, headers["Content-Type"]), (200, "application/json"))
+        self.assertEqual(body, self.get(port, "/forward?format=json")[1])
+        servers = json.loads(body)["servers"]
+        self.assertEqual([(s["zones"], s["forward"] is None) for s in servers], [(["a.test."], False), (["."], True)])
+        self.assertEqual(servers[0]["forward"]["upstreams"][0]["addr"], upstream.address)
+        table = self.get(port, "/forward?format=text")[1]
+        self.assertRegex(table, rf"a\.test\. on 127\.0\.0\.1:0: started, 0 in flight\n +stanza +upstream .*\n +1 +{upstream.address} +dns +up ")
+        self.assertIn(". on 127.0.0.1:0: does not forward\n", table)
+        self.assertEqual(self.get(port, "/forward?format=xml")[0], 400)
+
+    def test_signal(self):
+        upstream = self.upstream()
+        server = self.start("", upstream)
+        server.signal(signal.SIGUSR2)
+        server.wait_line(rf"^ +1 +{upstream.address} +dns +up ")
+        self.assertEqual(Message(server.udp(wire.query("a.test"))).rcode, wire.NOERROR)
+
+    def test_over_reloads(self):
+        """Who reads the page while the configuration changes finds one or the other."""
+        upstream = self.upstream()
+        server = self.start("health 127.0.0.1:0", upstream)
+        port = self.port(server, "health")
+        for i in range(5):
+            server.write(self.block(upstream, "health 127.0.0.1:0") + f"# {i}\n")
+            server.signal(signal.SIGUSR1)
+            for _ in range(5):
+                self.assertEqual(len(json.loads(self.get(port, "/forward")[1])["servers"]), 1)
+            server.wait_line("Reloading complete", i + 1)
+
+
+class Reload(Http):
+    """The reload directive: the file's tokens count, not its time (case 96)."""
+
+    def test_case_96_changed_file(self):
+        first, second = self.upstream(), self.upstream()
+        directives = "prometheus 127.0.0.1:0\n reload 2s 0s"
+        server = self.start(directives, first)
+        port = self.port(server, "prometheus")
+        running = server.wait_line(r"^\[INFO\] plugin/reload: Running configuration SHA512 = [0-9a-f]{128}$")
+        self.assertNotIn("coredns_reload_version_info", parse(self.get(port, "/metrics")[1]))
+        server.write(self.block(second, directives))
+        server.wait_line(r"^\[INFO\] Reloading complete$")
+        server.udp(wire.query("a.test"))
+        self.assertEqual((len(first.queries), len(second.queries)), (0, 1))
+        after = server.wait_line(r"Running configuration SHA512", 2)
+        self.assertNotEqual(running, after)
+        value = after.rsplit(" ", 1)[1]
+        info = parse(self.get(port, "/metrics")[1])["coredns_reload_version_info"]
+        self.assertEqual(info, {f'hash="sha512",value="{value}"': 1})
+        server.write("nonsense {\n")
+        server.wait_line(r"^\[WARNING\] plugin/reload: Corefile parse failed: .*Corefile:")
+        server.write(".:0 {\n nonsense\n}\n")
+        server.wait_line(r"^\[ERROR\] plugin/reload: Corefile changed but reload failed: .*Unknown directive 'nonsense'")
+        self.assertEqual(parse(self.get(port, "/metrics")[1])["coredns_reload_failed_total"][""], 1)
+        server.udp(wire.query("a.test"))
+        self.assertEqual(len(second.queries), 2)
+
+
+class Parse(Http):
+    def refused(self, directive, error):
+        result = validate(f". {{\n {directive}\n forward . 127.0.0.1\n}}\n")
+        self.assertEqual((result.returncode, result.stderr), (1, error + "\n"), directive)
+
+    def test_accepted(self):
+        for directive in (
+            "prometheus", "prometheus :9153", "prometheus localhost:9153 {\n runtime_metrics\n }", "health", "health :8080",
+            "health 127.0.0.1:8080 {\n lameduck 5s\n }", "health {\n lameduck 0\n }", "ready", "ready :8181",
+            "ready {\n monitor continuously\n }", "ready {\n monitor until-ready\n }", "reload", "reload 10s",
+            "reload 2s 1s", "reload 1m 0s", "health [::1]:8080", "health :8080\n health :8081",
+        ):
+            result = validate(f". {{\n {directive}\n forward . 127.0.0.1\n}}\n")
+            self.assertEqual((result.returncode, result.stderr), (0, ""), directive)
+
+    def test_refused(self):
+        at = "/dev/stdin:{} - Error during parsing: "
+        count = at.format(2) + "Wrong argument count or unexpected line ending after '{}'"
+        for directive, error in {
+            "prometheus a b": "plugin/prometheus: " + count.format("b"),
+            "prometheus 9153": "plugin/prometheus: address 9153: missing port in address",
+            "prometheus {\n nope\n }": "plugin/prometheus: " + at.format(3) + "unknown option: nope",
+            "prometheus\n prometheus": "plugin/prometheus: this plugin can only be used once per Server Block",
+            "health localhost": "plugin/health: address localhost: missing port in address",
+            "health ::1": "plugin/health: address ::1: too many colons in address",
+            "health [::1": "plugin/health: address [::1: missing ']' in address",
+            "health {\n lameduck\n }": "plugin/health: " + at.format(3) + "Wrong argument count or unexpected line ending after 'lameduck'",
+            "health {\n lameduck 5\n }": "plugin/health: unable to parse lameduck duration value: '5' : time: missing unit in duration \"5\"",
+            "health {\n lameduck 1d\n }": "plugin/health: unable to parse lameduck duration value: '1d' : time: unknown unit \"d\" in duration \"1d\"",
+            "health {\n lameduck x\n }": "plugin/health: unable to parse lameduck duration value: 'x' : time: invalid duration \"x\"",
+            "health {\n duck 1s\n }": "plugin/health: " + at.format(3) + "unknown property 'duck'",
+            "ready {\n monitor never\n }": "plugin/ready: " + at.format(3) + "monitor type 'never' not supported",
+            "ready\n ready": "plugin/ready: this plugin can only be used once per Server Block",
+            "reload 1s": "plugin/reload: interval value must be greater or equal to 2s",
+            "reload 5s 500ms": "plugin/reload: jitter value must be 0 or greater or equal to 1s",
+            "reload 5s 1s x": "plugin/reload: " + count.format("x"),
+            "reload 5": "plugin/reload: time: missing unit in duration \"5\"",
+        }.items():
+            self.refused(directive, error)
+
+
+if __name__ == "__main__":
+    suite.run()
