@@ -289,7 +289,7 @@ static enum step enter_stanza(struct query *q, struct stanza *stanza, struct loo
         (void)snprintf(q->detail, sizeof(q->detail), "choosing an upstream: %s", error_text(r));
         return end_failed(q, ret);
     }
-    q->x.limit_ns = services_mono(services_of(q)) + BUDGET_S * SECOND_NS;
+    q->x.limit_ns = q->now_ns + BUDGET_S * SECOND_NS;
     q->x.read_timeout_ns = config->read_timeout_ns;
     return STEP_NEXT_PROXY;
 }
@@ -353,7 +353,7 @@ static enum step after_answer(struct query *q, const struct outcome *outcome, st
 
 static bool time_is_up(const struct query *q)
 {
-    return services_mono(services_of(q)) >= q->x.limit_ns;
+    return q->now_ns >= q->x.limit_ns;
 }
 
 static enum step after_error(struct query *q, const struct outcome *outcome, struct loop_done *ret)
@@ -410,9 +410,10 @@ static bool run(struct query *q, enum step step, struct loop_done *ret)
         }
         struct outcome outcome;
         q->attempts++;
-        if (transport_exchange(q->proxy->transport, &q->x, proto_for(q), 0, &outcome)) {
+        if (transport_exchange(q->proxy->transport, &q->x, proto_for(q), 0, q->now_ns, &outcome)) {
             return true;
         }
+        q->now_ns = services_mono(services_of(q));
         step = after_error(q, &outcome, ret);
     }
 }
@@ -421,6 +422,7 @@ static void attempt_ended(struct exchange *x, const struct outcome *outcome, str
 {
     struct query *q = (struct query *)((char *)x - offsetof(struct query, x));
     struct loop_done done;
+    q->now_ns = services_mono(services_of(q));
     enum step step = outcome->error == FWD_OK ? after_answer(q, outcome, &done) : after_error(q, outcome, &done);
     if (!run(q, step, &done)) {
         loop_done(loop, &done);
@@ -479,7 +481,7 @@ static struct query *make_query(struct fwd_instance *instance, struct fwd_query 
     q->client = query->client;
     q->client_id = parsed->id;
     q->client_tcp = (query->flags & FWD_QUERY_TCP) != 0;
-    q->start_ns = services_mono(services);
+    q->start_ns = q->now_ns = services_mono(services);
     if (services->tap != NULL || services->trace != NULL) {
         q->real_ns = services_real(services);
     }

@@ -155,8 +155,9 @@ static void send_probe(struct health *h)
 {
     struct outcome outcome;
     atomic_fetch_add_explicit(&h->probes, 1, memory_order_relaxed);
-    h->x.limit_ns = services_mono(&h->engine->services) + PROBE_LIMIT_S * SECOND_NS;
-    if (!transport_exchange(h->transport, &h->x, h->proto, EXCHANGE_ONE_SHOT, &outcome)) {
+    uint64_t now = services_mono(&h->engine->services);
+    h->x.limit_ns = now + PROBE_LIMIT_S * SECOND_NS;
+    if (!transport_exchange(h->transport, &h->x, h->proto, EXCHANGE_ONE_SHOT, now, &outcome)) {
         probe_failed(h);
     }
 }

@@ -15,7 +15,10 @@
 #include <assert.h>
 #include <stddef.h>
 
-enum { SECOND_NS = 1000000000 };
+enum {
+    SECOND_NS = 1000000000,
+    ROUND = 256,      /* sockets that go round: more would only make each colder in the cache */
+};
 
 void pool_init(struct pool *pool, const struct pool_limits *limits)
 {
@@ -101,25 +104,28 @@ static bool expired(const struct pool *pool, const struct pool_node *node, uint6
     return pool->limits.expire_ns == 0 || now_ns > node->used_ns + pool->limits.expire_ns;
 }
 
+static uint64_t token_ns(const struct pool *pool)
+{
+    return SECOND_NS / pool->limits.fresh_per_s;
+}
+
 /* The budget is a moment: when it will be whole again. Spending moves it on by the time in which one token comes back. */
 static bool budget_spend_locked(struct pool *pool, uint64_t now_ns)
 {
-    uint64_t token_ns = SECOND_NS / pool->limits.fresh_per_s;
     if (pool->budget_ns < now_ns) {
         pool->budget_ns = now_ns;
     }
-    if (pool->budget_ns + token_ns > now_ns + SECOND_NS) {
+    if (pool->budget_ns + token_ns(pool) > now_ns + SECOND_NS) {
         return false;
     }
-    pool->budget_ns += token_ns;
+    pool->budget_ns += token_ns(pool);
     return true;
 }
 
 /* While more than half of the budget is there, the next takes will open their own: keeping this node would only hold a descriptor. */
 static bool budget_plenty_locked(const struct pool *pool, uint64_t now_ns)
 {
-    uint64_t token_ns = SECOND_NS / pool->limits.fresh_per_s;
-    return pool->budget_ns + token_ns <= now_ns + SECOND_NS / 2;
+    return pool->budget_ns + token_ns(pool) <= now_ns + SECOND_NS / 2;
 }
 
 static bool wants_fresh_locked(struct pool *pool, uint64_t now_ns)
@@ -412,7 +418,8 @@ static uint32_t max_idle(const struct pool_limits *limits)
     if (limits->fresh_per_s == 0) {
         return limits->max_idle;
     }
-    uint32_t most = limits->fresh_per_s > 2 ? limits->fresh_per_s : 2; /* two at least, so that they can take turns */
+    /* two at least, so that they can take turns */
+    uint32_t most = limits->fresh_per_s < 2 ? 2 : limits->fresh_per_s > ROUND ? ROUND : limits->fresh_per_s;
     return limits->max_idle == 0 || limits->max_idle > most ? most : limits->max_idle;
 }
 

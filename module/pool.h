@@ -45,7 +45,7 @@ struct pool_limits {
     uint32_t max_open;    /**< most nodes, dialling and in use ones included; 0 no limit */
     uint32_t max_dialling; /**< most nodes that are not ready yet; 0 no limit */
     bool never_wait;      /**< at a limit: POOL_REFUSED instead of POOL_WAIT */
-    uint32_t fresh_per_s; /**< budget of takes per second that open although one is idle; 0 none. With a budget at most that many stay idle */
+    uint32_t fresh_per_s; /**< budget of takes per second that open although one is idle; 0 none. With a budget at most that many, and 256, stay idle */
 };
 
 struct pool_counts {

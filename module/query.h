@@ -37,6 +37,7 @@ struct query {
 
     uint64_t token;
     uint64_t start_ns;
+    uint64_t now_ns; /* when its owner last looked at the clock */
     uint64_t real_ns; /* wall clock at serve; only when there is a tap or a trace */
     struct fwd_addr client;
     uint32_t options; /* FWD_EXCHANGE_* of fwd.proxy/1 */

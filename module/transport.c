@@ -533,10 +533,9 @@ static enum attempt exchange_on(const struct place *place, struct exchange *x, u
 
 /* Goes on until the exchange is in flight, waits, or has failed. @param first a place that is there already, or NULL */
 static bool pursue(struct transport *t, struct exchange *x, uint32_t proto, uint32_t flags, const struct place *first,
-                   struct outcome *ret)
+                   uint64_t start, struct outcome *ret)
 {
     const struct services *services = &t->engine->services;
-    uint64_t start = services_mono(services);
     bool turn = first != NULL;
     bool fresh = x->fresh;
     x->fresh = false;
@@ -559,20 +558,23 @@ static bool pursue(struct transport *t, struct exchange *x, uint32_t proto, uint
             ret->sys_errno = place.sys_errno;
             ret->why = place.why;
         }
-        if (attempt != AGAIN) {
+        if (attempt == IN_FLIGHT) {
+            return true;
+        }
+        if (attempt == FAILED) {
             ret->elapsed_ns = services_mono(services) - start;
-            return attempt == IN_FLIGHT;
+            return false;
         }
     }
 }
 
-bool transport_exchange(struct transport *transport, struct exchange *x, uint32_t proto, uint32_t flags,
+bool transport_exchange(struct transport *transport, struct exchange *x, uint32_t proto, uint32_t flags, uint64_t now_ns,
                         struct outcome *ret_outcome)
 {
     if (transport->key.proto != FWD_PROTO_UDP) {
         proto = transport->key.proto;
     }
-    return pursue(transport, x, proto, flags, NULL, ret_outcome);
+    return pursue(transport, x, proto, flags, NULL, now_ns, ret_outcome);
 }
 
 /* Ends an exchange that was waiting; its loop reports it. */
@@ -598,7 +600,7 @@ static struct pool_waiter *serve(struct transport *t, struct exchange *x, struct
         outcome.sys_errno = place.sys_errno;
         outcome.why = place.why;
         end_waiter(x, &outcome);
-    } else if (!pursue(t, x, x->proto, 0, &place, &outcome)) {
+    } else if (!pursue(t, x, x->proto, 0, &place, services_mono(&t->engine->services), &outcome)) {
         end_waiter(x, &outcome);
     }
     return next;

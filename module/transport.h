@@ -84,9 +84,10 @@ static inline struct pool *transport_pool(struct transport *transport, uint32_t 
 /** Starts an exchange on a pooled or new conn, on the calling thread.
  *  @param proto FWD_PROTO_UDP or FWD_PROTO_TCP for plain DNS; an encrypted transport goes its own way whatever is asked (case 64)
  *  @param flags EXCHANGE_*
+ *  @param now_ns the clock
  *  @return true when it is in flight or waits for a connection: x->end will be called, perhaps already, and x may not be touched any more; false
  *          when it failed at once and *ret_outcome says how */
-bool transport_exchange(struct transport *transport, struct exchange *x, uint32_t proto, uint32_t flags,
+bool transport_exchange(struct transport *transport, struct exchange *x, uint32_t proto, uint32_t flags, uint64_t now_ns,
                         struct outcome *ret_outcome);
 
 /** A place on a pinned conn is a waiter's now. Any thread. */
