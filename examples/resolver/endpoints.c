@@ -60,8 +60,9 @@ static bool address_read(struct directive *directive, char **ret, const char *ot
     if (!address_check(directive->name, address, failure)) {
         return false;
     }
+    char *copy = strdup(address); /* address may be *ret itself */
     free(*ret);
-    *ret = strdup(address);
+    *ret = copy;
     return *ret != NULL || failure_set(failure, "plugin/%s: out of memory", directive->name);
 }
 
