@@ -9,7 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { NAMEMAP_LABELS = 128, NAMEMAP_NONE = UINT32_MAX };
+enum { NAMEMAP_LABELS = 128 };
+
+#define NAMEMAP_NONE UINT32_MAX
 
 /** A name in lower case, with all its suffixes. */
 struct suffixes {
