@@ -132,11 +132,15 @@ static int open_channel(const char *resolver, ares_channel *ret)
     if (r != ARES_SUCCESS || resolver == NULL) {
         return r;
     }
-    if (hostport_split(resolver, &parts) == 0) {
-        (void)snprintf(server, sizeof(server), "[%.*s]:%.8s", (int)parts.host.len, parts.host.text, parts.port);
-    } else {
-        (void)snprintf(server, sizeof(server), "[%.60s]:53", resolver);
+    if (hostport_split(resolver, &parts) != 0) {
+        parts.host.text = resolver;
+        parts.host.len = strlen(resolver);
+        parts.port = "53";
     }
+    /* brackets are for IPv6 only: c-ares takes "[127.0.0.1]:53" for a malformed string */
+    bool six = memchr(parts.host.text, ':', parts.host.len) != NULL;
+    (void)snprintf(server, sizeof(server), "%s%.*s%s:%.8s", six ? "[" : "", (int)parts.host.len, parts.host.text,
+                   six ? "]" : "", parts.port);
     r = ares_set_servers_ports_csv(*ret, server);
     if (r != ARES_SUCCESS) {
         ares_destroy(*ret);
