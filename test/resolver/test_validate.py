@@ -217,6 +217,10 @@ class Refused(suite.Case):
         self.assertEqual(result.returncode, 1)
         self.assertIn("cannot serve tls://example.org.", result.stderr)
 
+    def test_second_line_of_a_directive_keeps_the_address_of_the_first(self):
+        result = validate(".:0 {\nhealth 127.0.0.1:8099\nhealth {\nlameduck 1s\n}\nhealth\n}\n")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+
     def test_no_server_block(self):
         for corefile in ("", "# nothing\n", "(s) {\n errors\n}\n"):
             result = validate(corefile)
