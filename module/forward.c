@@ -370,7 +370,9 @@ static enum step after_error(struct query *q, const struct outcome *outcome, str
     note_error(q, outcome);
     series_error(q->proxy->transport->series, outcome->error);
     report_attempt(q, outcome, RCODE_SERVFAIL);
-    if (q->stanza->config->max_fails > 0) {
+    /* what this machine lacks says nothing about the upstream */
+    bool ours = outcome->error == FWD_ERR_EXHAUSTED || outcome->phase == PHASE_WAIT;
+    if (q->stanza->config->max_fails > 0 && !ours) {
         health_check(q->proxy->health); /* case 53 */
     }
     q->errors++;

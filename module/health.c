@@ -131,14 +131,14 @@ void health_leave(struct health *health)
     health_unref(health);
 }
 
-static void probe_failed(struct health *h)
+static void probe_failed(struct health *h, int error)
 {
     if (atomic_load(&h->stopped)) {
         health_unref(h);
         return;
     }
     uint32_t fails = atomic_load(&h->fails);
-    if (fails < UINT32_MAX) {
+    if (fails < UINT32_MAX && error != FWD_ERR_EXHAUSTED) { /* what this machine lacks says nothing about the upstream */
         atomic_store(&h->fails, fails + 1); /* the probe loop is the only writer */
     }
     series_health_failure(h->transport->series);
@@ -158,7 +158,7 @@ static void send_probe(struct health *h)
     uint64_t now = services_mono(&h->engine->services);
     h->x.limit_ns = now + PROBE_LIMIT_S * SECOND_NS;
     if (!transport_exchange(h->transport, &h->x, h->proto, EXCHANGE_ONE_SHOT, now, &outcome)) {
-        probe_failed(h);
+        probe_failed(h, outcome.error);
     }
 }
 
@@ -166,7 +166,7 @@ static void probe_end(struct exchange *x, const struct outcome *outcome, struct 
 {
     struct health *h = (struct health *)((char *)x - offsetof(struct health, x));
     if (outcome->error != FWD_OK) {
-        probe_failed(h);
+        probe_failed(h, outcome->error);
         return;
     }
     atomic_store(&h->fails, 0);

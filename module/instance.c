@@ -9,6 +9,7 @@
  */
 #include "instance.h"
 
+#include "advice.h"
 #include "engine.h"
 #include "error.h"
 #include "health.h"
@@ -238,6 +239,9 @@ int instance_create(const struct fwd_host *host, const char *config, size_t len,
     r = open_stanzas(instance, error);
     if (r < 0) {
         goto fail;
+    }
+    for (uint32_t i = 0; i < instance->stanza_count; i++) {
+        advice_on_stanza(&instance->services, instance->stanzas[i].config);
     }
     *ret = instance;
     return FWD_OK;

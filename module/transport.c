@@ -170,11 +170,23 @@ static void doom_all(struct pool_node *close)
     }
 }
 
+/* Says when the limits do not fit the load. */
+static void advise(struct transport *t, uint64_t now)
+{
+    struct pool *pools[] = {&t->udp, &t->stream};
+    for (uint32_t i = 0; i < 2; i++) {
+        struct pool_counts counts;
+        pool_get_counts(pools[i], &counts);
+        advice_on_pool(&t->advice[i], &t->engine->services, &t->key, &counts, t->series->to, i == 0 ? "udp" : "stream", now);
+    }
+}
+
 static void janitor_fire(struct timer *timer)
 {
     struct transport *t = (struct transport *)((char *)timer - offsetof(struct transport, janitor));
     uint64_t now = services_mono(&t->engine->services);
     uint64_t patience = transport_dial_timeout(t) + (t->key.tls != NULL ? transport_handshake_timeout(t) : 0);
+    advise(t, now); /* before the sweep, which begins a new peak */
     doom_all(pool_sweep(&t->udp, now, 0));
     doom_all(pool_sweep(&t->stream, now, now > patience ? now - patience : 0));
     serve_next(t, &t->udp);

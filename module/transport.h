@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "advice.h"
 #include "conn.h"
 #include "pool.h"
 #include "series.h"
@@ -50,6 +51,7 @@ struct transport {
     atomic_uint refs;
     struct series *series;
     struct series_pool books[2];
+    struct advice advice[2]; /* the janitor's */
     char *authority; /* of DoH requests */
     struct pool udp, stream;
     atomic_uint next_loop;
