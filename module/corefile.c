@@ -458,7 +458,7 @@ static int blocks(struct corefile_parser *parser, const char *text, size_t len)
 
 /** A whole Corefile to JSON, or what stands before its first error. */
 int corefile_read(const char *text, size_t len, const char *file, json_t **ret,
-                   struct fwd_error *error)
+                  struct fwd_error *error)
 {
     struct corefile_parser parser = {.filename = file, .error = error};
     json_t *root = json_pack("{s:[], s:[]}", "blocks", "warnings");
