@@ -139,6 +139,7 @@ static ssize_t read_once(struct conn *conn, struct h2_result **ret_results, uint
     if (n > 0) {
         conn->heard_ns = services_mono(conn->loop->services);
         int err = h2_feed(conn->h2, room, (uint32_t)n) == 0 ? flush_locked(conn) : EPROTONOSUPPORT;
+        err = err == 0 && h2_broken(conn->h2) ? EPROTONOSUPPORT : err;
         if (err == EPROTONOSUPPORT && conn->why == NULL) {
             conn->why = strdup("HTTP/2 protocol error");
         }

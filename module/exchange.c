@@ -104,10 +104,11 @@ static void exchange_left(struct exchange *x, struct conn *conn)
         transport_observe_dial(conn->transport, services_mono(conn->loop->services) - conn->dialled_ns);
     }
     if (conn->node.shareable && !(timed_out && (x->outcome.phase != PHASE_READ || conn->heard_ns < x->started_ns))) {
-        if (conn->ops->forget != NULL) {
+        bool forgotten = conn->ops->forget != NULL; /* then no late answer can come, and the conn is as good as before */
+        if (forgotten) {
             conn->ops->forget(conn, x->key);
         }
-        conn_release(conn, false);
+        conn_release(conn, forgotten);
         return;
     }
     conn_fail(conn, timed_out ? ETIMEDOUT : ECANCELED, x->outcome.phase);

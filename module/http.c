@@ -21,6 +21,7 @@ enum {
     FIRST_CAPACITY = 100,             /* until the peer's SETTINGS are known (RFC 9113 6.5.2 recommends no less) */
     LAST_STREAM = 1 << 30,
     MAX_HEADER_LIST = 16 * 1024,
+    HEADER_OVERHEAD = 32,
     GET_PATH = sizeof("/dns-query?dns=") + (MAX_BODY + 2) / 3 * 4,
     MAX_HEADERS = 9,
 };
@@ -35,6 +36,7 @@ struct stream {
     bool right_type;
     bool encoded;
     bool too_long;
+    uint32_t header_octets; /* as RFC 9113 6.5.2 counts them */
     bool complete; /* END_STREAM has come */
     uint8_t *request; /* POST body */
     uint32_t request_len, request_at;
@@ -48,6 +50,7 @@ struct h2 {
     struct h2_result *results, **results_tail;
     uint32_t capacity;
     bool goaway;
+    bool broken; /* we have said GOAWAY: the peer broke the protocol, and nghttp2 ignores what else it says */
     const uint8_t *rest; /* of what nghttp2 gave and h2_pull's caller had no room for */
     uint32_t rest_len;
 };
@@ -95,6 +98,8 @@ static void judge(const struct stream *s, uint32_t error_code, struct h2_result 
         (void)snprintf(why, cap, "stream reset: %s", nghttp2_http2_strerror(error_code));
     } else if (!s->complete) {
         (void)snprintf(why, cap, "stream closed before its end");
+    } else if (s->header_octets > MAX_HEADER_LIST) {
+        (void)snprintf(why, cap, "headers longer than %d octets", MAX_HEADER_LIST);
     } else if (s->status < 200 || s->status > 299) {
         (void)snprintf(why, cap, "HTTP status %u", (unsigned)s->status);
     } else if (!s->right_type) {
@@ -166,6 +171,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     if (s == NULL) {
         return 0;
     }
+    s->header_octets += (uint32_t)(name_len + value_len + HEADER_OVERHEAD);
     if (is(name, name_len, ":status")) {
         s->status = number(value, value_len);
     } else if (is(name, name_len, "content-type")) {
@@ -220,6 +226,13 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     return 0;
 }
 
+static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user_data)
+{
+    struct h2 *h2 = user_data;
+    h2->broken |= frame->hd.type == NGHTTP2_GOAWAY;
+    return 0;
+}
+
 /* --- session ------------------------------------------------------------------------------------------------------ */
 
 static nghttp2_session *make_session(struct h2 *h2)
@@ -232,6 +245,7 @@ static nghttp2_session *make_session(struct h2 *h2)
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_sent);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
     if (nghttp2_session_client_new(&session, callbacks, h2) != 0) {
         session = NULL;
@@ -393,6 +407,11 @@ uint32_t h2_pull(struct h2 *h2, uint8_t *buf, uint32_t cap)
         h2->rest_len -= n;
     }
     return at;
+}
+
+bool h2_broken(const struct h2 *h2)
+{
+    return h2->broken;
 }
 
 struct h2_result *h2_results(struct h2 *h2)

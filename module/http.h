@@ -43,6 +43,9 @@ int h2_feed(struct h2 *h2, const uint8_t *data, uint32_t len);
 /** What is to be sent next, in buf. @return octets, 0 when nothing is */
 uint32_t h2_pull(struct h2 *h2, uint8_t *buf, uint32_t cap);
 
+/** The peer has broken the protocol, and the farewell that says so has been pulled: nothing more will come of this connection. */
+bool h2_broken(const struct h2 *h2);
+
 /** Takes the results so far; the caller frees each with free(). Order of arrival. */
 struct h2_result *h2_results(struct h2 *h2);
 

@@ -295,6 +295,9 @@ void tls_explain(const struct tls *tls, struct ssl_st *ssl, char why[TLS_WHY])
     } else {
         unsigned long code = ERR_peek_last_error();
         const char *reason = code != 0 ? ERR_reason_error_string(code) : NULL;
+        if (tls->proto == FWD_PROTO_HTTPS && ERR_GET_REASON(code) == SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL) {
+            reason = "the server does not speak HTTP/2";
+        }
         (void)snprintf(why, TLS_WHY, "%s", reason != NULL ? reason : "connection closed");
     }
     ERR_clear_error();

@@ -10,15 +10,20 @@
 void authority_open(struct authority *authority)
 {
     const char *base = getenv("TMPDIR");
-    (void)snprintf(authority->directory, sizeof(authority->directory), "%s/fwd-test-XXXXXX", base != NULL ? base : "/tmp");
+    (void)snprintf(authority->directory, sizeof(authority->directory), "%s/fwd-test-XXXXXX",
+                   base != NULL ? base : "/tmp");
     if (mkdtemp(authority->directory) == NULL) {
         perror(authority->directory);
         abort();
     }
-    authority->ca = certificate_make(&(struct certificate_form){.common_name = "test CA", .authority = true}, NULL);
+    authority->ca = certificate_make(
+        &(struct certificate_form){.common_name = "test CA", .authority = true}, NULL);
     authority->server = certificate_make(
-        &(struct certificate_form){.common_name = "server", .alt_names = "DNS:" SERVER_NAME ",IP:127.0.0.1"}, &authority->ca);
-    (void)snprintf(authority->ca_file, sizeof(authority->ca_file), "%s/ca.pem", authority->directory);
+        &(struct certificate_form){.common_name = "server",
+                                   .alt_names = "DNS:" SERVER_NAME ",IP:127.0.0.1"},
+        &authority->ca);
+    (void)snprintf(authority->ca_file, sizeof(authority->ca_file), "%s/ca.pem",
+                   authority->directory);
     certificate_write(&authority->ca, authority->ca_file, NULL);
 }
 
@@ -47,7 +52,8 @@ const char *authority_path(const struct authority *authority, const char *file)
     return path;
 }
 
-struct tls_upstream *authority_upstream(const struct authority *authority, enum tls_kind kind, const struct tls_setup *more)
+struct tls_upstream *authority_upstream(const struct authority *authority, enum tls_kind kind,
+                                        const struct tls_setup *more)
 {
     struct tls_setup setup = more != NULL ? *more : (struct tls_setup){0};
     setup.kind = kind;

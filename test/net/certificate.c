@@ -1,7 +1,7 @@
 /* Certificates for the tests.
  *
- * Happy path: a fresh P-256 key, a version 3 certificate with the form's names and dates, signed by the issuer. Failure modes: whatever OpenSSL refuses
- * aborts with its reason.
+ * Happy path: a fresh P-256 key, a version 3 certificate with the form's names and dates, signed by
+ * the issuer. Failure modes: whatever OpenSSL refuses aborts with its reason.
  */
 #include "certificate.h"
 
@@ -35,12 +35,14 @@ static void set_serial(X509 *cert)
 {
     unsigned char octets[16];
     BIGNUM *number = BN_new();
-    require(RAND_bytes(octets, sizeof(octets)) == 1 && BN_bin2bn(octets, sizeof(octets), number) != NULL);
+    require(RAND_bytes(octets, sizeof(octets)) == 1 &&
+            BN_bin2bn(octets, sizeof(octets), number) != NULL);
     require(BN_to_ASN1_INTEGER(number, X509_get_serialNumber(cert)) != NULL);
     BN_free(number);
 }
 
-struct certificate certificate_make(const struct certificate_form *form, const struct certificate *issuer)
+struct certificate certificate_make(const struct certificate_form *form,
+                                    const struct certificate *issuer)
 {
     struct certificate made = {.cert = X509_new(), .key = EVP_EC_gen("P-256")};
     require(made.cert != NULL && made.key != NULL);
@@ -48,12 +50,16 @@ struct certificate certificate_make(const struct certificate_form *form, const s
     bool dated = form->from_days != 0 || form->to_days != 0;
     set_serial(made.cert);
     require(X509_set_version(made.cert, 2) == 1 && X509_set_pubkey(made.cert, made.key) == 1);
-    require(X509_gmtime_adj(X509_getm_notBefore(made.cert), (long)(dated ? form->from_days : -1) * DAY) != NULL);
-    require(X509_gmtime_adj(X509_getm_notAfter(made.cert), (long)(dated ? form->to_days : 1) * DAY) != NULL);
+    require(X509_gmtime_adj(X509_getm_notBefore(made.cert),
+                            (long)(dated ? form->from_days : -1) * DAY) != NULL);
+    require(X509_gmtime_adj(X509_getm_notAfter(made.cert),
+                            (long)(dated ? form->to_days : 1) * DAY) != NULL);
     X509_NAME *name = X509_get_subject_name(made.cert);
-    require(X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)form->common_name, -1, -1, 0) == 1);
+    require(X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
+                                       (const unsigned char *)form->common_name, -1, -1, 0) == 1);
     require(X509_set_issuer_name(made.cert, X509_get_subject_name(issuing)) == 1);
-    add_extension(made.cert, issuing, NID_basic_constraints, form->authority ? "critical,CA:TRUE" : "CA:FALSE");
+    add_extension(made.cert, issuing, NID_basic_constraints,
+                  form->authority ? "critical,CA:TRUE" : "CA:FALSE");
     add_extension(made.cert, issuing, NID_subject_key_identifier, "hash");
     if (form->alt_names != NULL) {
         add_extension(made.cert, issuing, NID_subject_alt_name, form->alt_names);
@@ -77,12 +83,14 @@ static FILE *open_new(const char *file, char *space, size_t cap)
     return out;
 }
 
-void certificate_write(const struct certificate *certificate, const char *cert_file, const char *key_file)
+void certificate_write(const struct certificate *certificate, const char *cert_file,
+                       const char *key_file)
 {
     char space[512];
     if (cert_file != NULL) {
         FILE *out = open_new(cert_file, space, sizeof(space));
-        require(PEM_write_X509(out, certificate->cert) == 1 && fclose(out) == 0 && rename(space, cert_file) == 0);
+        require(PEM_write_X509(out, certificate->cert) == 1 && fclose(out) == 0 &&
+                rename(space, cert_file) == 0);
     }
     if (key_file != NULL) {
         FILE *out = open_new(key_file, space, sizeof(space));

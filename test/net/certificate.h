@@ -1,7 +1,8 @@
-/* Certificates for the tests, made when they are needed: an authority, and what it signs, rightly or wrongly.
+/* Certificates for the tests, made when they are needed: an authority, and what it signs, rightly
+ * or wrongly.
  *
- * Threads: any; no shared state. Ownership: certificate_free frees key and certificate. Failures abort: they are defects of the test.
- * Standards: RFC 5280, RFC 6125.
+ * Threads: any; no shared state. Ownership: certificate_free frees key and certificate. Failures
+ * abort: they are defects of the test. Standards: RFC 5280, RFC 6125.
  */
 #pragma once
 
@@ -17,15 +18,18 @@ struct certificate {
 /** What a certificate says. */
 struct certificate_form {
     const char *common_name;
-    const char *alt_names; /**< as OpenSSL writes them: "DNS:one.test,IP:127.0.0.1"; NULL for none */
+    const char
+        *alt_names; /**< as OpenSSL writes them: "DNS:one.test,IP:127.0.0.1"; NULL for none */
     int from_days, to_days; /**< validity, relative to now; both 0: from yesterday to tomorrow */
     bool authority;
 };
 
 /** Makes a certificate. @param issuer who signs it; NULL: itself */
-struct certificate certificate_make(const struct certificate_form *form, const struct certificate *issuer);
+struct certificate certificate_make(const struct certificate_form *form,
+                                    const struct certificate *issuer);
 
 void certificate_free(struct certificate *certificate);
 
 /** Writes certificate and key as PEM; either file may be NULL. The file is replaced as a whole. */
-void certificate_write(const struct certificate *certificate, const char *cert_file, const char *key_file);
+void certificate_write(const struct certificate *certificate, const char *cert_file,
+                       const char *key_file);

@@ -1,7 +1,8 @@
 /* A scripted HTTP/2 server session on nghttp2.
  *
- * Happy path: headers and body of a stream are collected; with END_STREAM the request is handed to the caller, who answers it when he likes. Failure modes:
- * what the form asks for; anything else that nghttp2 refuses is the client's fault and reported by http_server_feed.
+ * Happy path: headers and body of a stream are collected; with END_STREAM the request is handed to
+ * the caller, who answers it when he likes. Failure modes: what the form asks for; anything else
+ * that nghttp2 refuses is the client's fault and reported by http_server_feed.
  */
 #include "http_server.h"
 
@@ -56,8 +57,9 @@ static int on_begin(nghttp2_session *session, const nghttp2_frame *frame, void *
     return 0;
 }
 
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
-                     const uint8_t *value, size_t value_len, uint8_t flags, void *user_data)
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+                     size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags,
+                     void *user_data)
 {
     struct http_stream *stream = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
     struct http_request *request = &stream->request;
@@ -81,7 +83,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     return 0;
 }
 
-static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, const uint8_t *data, size_t len, void *user_data)
+static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, const uint8_t *data,
+                   size_t len, void *user_data)
 {
     struct http_stream *stream = nghttp2_session_get_stream_user_data(session, stream_id);
     struct http_request *request = &stream->request;
@@ -139,7 +142,8 @@ static void stream_free(struct http_stream *stream)
     free(stream);
 }
 
-static int on_close(nghttp2_session *session, int32_t stream_id, uint32_t error_code, void *user_data)
+static int on_close(nghttp2_session *session, int32_t stream_id, uint32_t error_code,
+                    void *user_data)
 {
     struct http_server *server = user_data;
     struct http_stream *stream = nghttp2_session_get_stream_user_data(session, stream_id);
@@ -169,8 +173,11 @@ struct http_server *http_server_create(int64_t max_streams, http_request_fn *on_
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
     require(nghttp2_session_server_new(&server->session, callbacks, server) == 0, "session");
     nghttp2_session_callbacks_del(callbacks);
-    nghttp2_settings_entry setting = {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, (uint32_t)max_streams};
-    require(nghttp2_submit_settings(server->session, NGHTTP2_FLAG_NONE, &setting, max_streams >= 0 ? 1 : 0) == 0, "settings");
+    nghttp2_settings_entry setting = {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
+                                      (uint32_t)max_streams};
+    require(nghttp2_submit_settings(server->session, NGHTTP2_FLAG_NONE, &setting,
+                                    max_streams >= 0 ? 1 : 0) == 0,
+            "settings");
     return server;
 }
 
@@ -196,11 +203,12 @@ bool http_server_feed(struct http_server *server, const uint8_t *data, size_t le
 void http_server_set_streams(struct http_server *server, unsigned max_streams)
 {
     nghttp2_settings_entry setting = {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, max_streams};
-    require(nghttp2_submit_settings(server->session, NGHTTP2_FLAG_NONE, &setting, 1) == 0, "settings");
+    require(nghttp2_submit_settings(server->session, NGHTTP2_FLAG_NONE, &setting, 1) == 0,
+            "settings");
 }
 
-static ssize_t read_reply(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t len, uint32_t *data_flags,
-                          nghttp2_data_source *source, void *user_data)
+static ssize_t read_reply(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t len,
+                          uint32_t *data_flags, nghttp2_data_source *source, void *user_data)
 {
     struct reply *reply = source->ptr;
     size_t n = reply->len - reply->at < len ? reply->len - reply->at : len;
@@ -214,10 +222,12 @@ static ssize_t read_reply(nghttp2_session *session, int32_t stream_id, uint8_t *
 
 static nghttp2_nv header(const char *name, const char *value)
 {
-    return (nghttp2_nv){(uint8_t *)name, (uint8_t *)value, strlen(name), strlen(value), NGHTTP2_NV_FLAG_NONE};
+    return (nghttp2_nv){(uint8_t *)name, (uint8_t *)value, strlen(name), strlen(value),
+                        NGHTTP2_NV_FLAG_NONE};
 }
 
-static void submit(struct http_server *server, int32_t stream_id, const struct http_form *form, struct reply *reply)
+static void submit(struct http_server *server, int32_t stream_id, const struct http_form *form,
+                   struct reply *reply)
 {
     char status[16];
     char *padding = calloc(1, form->padding + 1);
@@ -228,8 +238,11 @@ static void submit(struct http_server *server, int32_t stream_id, const struct h
     nghttp2_nv headers[MAX_NAMES] = {header(":status", status)};
     size_t count = 1;
     const char *const optional[][2] = {
-        {"content-type", *type != '\0' ? type : NULL}, {"content-encoding", form->encoding}, {"age", form->age},
-        {"location", form->location}, {"x-padding", form->padding > 0 ? padding : NULL},
+        {"content-type", *type != '\0' ? type : NULL},
+        {"content-encoding", form->encoding},
+        {"age", form->age},
+        {"location", form->location},
+        {"x-padding", form->padding > 0 ? padding : NULL},
     };
     for (size_t i = 0; i < sizeof(optional) / sizeof(*optional); i++) {
         if (optional[i][1] != NULL) {
@@ -244,7 +257,9 @@ static void submit(struct http_server *server, int32_t stream_id, const struct h
 
 static void fill(struct reply *reply, enum http_body body, const uint8_t *msg, size_t len)
 {
-    reply->len = body == HTTP_BODY_HUGE ? HUGE_BODY : body == HTTP_BODY_SHORT && len > 10 ? 10 : len;
+    reply->len = body == HTTP_BODY_HUGE                ? HUGE_BODY
+                 : body == HTTP_BODY_SHORT && len > 10 ? 10
+                                                       : len;
     reply->data = calloc(1, reply->len + 1);
     require(reply->data != NULL, "calloc");
     memcpy(reply->data, msg, len < reply->len ? len : reply->len);
@@ -263,7 +278,8 @@ static void add_raw(struct http_server *server, int32_t stream_id, const struct 
     }
 }
 
-void http_server_respond(struct http_server *server, int32_t stream_id, const struct http_form *form, const uint8_t *msg, size_t len)
+void http_server_respond(struct http_server *server, int32_t stream_id,
+                         const struct http_form *form, const uint8_t *msg, size_t len)
 {
     struct http_stream *stream = nghttp2_session_get_stream_user_data(server->session, stream_id);
     if (stream == NULL) {
@@ -274,20 +290,24 @@ void http_server_respond(struct http_server *server, int32_t stream_id, const st
     case HTTP_REFUSES:
     case HTTP_RESETS:
         (void)nghttp2_submit_rst_stream(server->session, NGHTTP2_FLAG_NONE, stream_id,
-                                        form->refusal == HTTP_REFUSES ? NGHTTP2_REFUSED_STREAM : NGHTTP2_INTERNAL_ERROR);
+                                        form->refusal == HTTP_REFUSES ? NGHTTP2_REFUSED_STREAM
+                                                                      : NGHTTP2_INTERNAL_ERROR);
         return;
     case HTTP_LEAVES_BEFORE:
-        (void)nghttp2_submit_goaway(server->session, NGHTTP2_FLAG_NONE, stream_id > 2 ? stream_id - 2 : 0, NGHTTP2_NO_ERROR, NULL, 0);
+        (void)nghttp2_submit_goaway(server->session, NGHTTP2_FLAG_NONE,
+                                    stream_id > 2 ? stream_id - 2 : 0, NGHTTP2_NO_ERROR, NULL, 0);
         return;
     case HTTP_LEAVES_AFTER:
-        (void)nghttp2_submit_goaway(server->session, NGHTTP2_FLAG_NONE, stream_id, NGHTTP2_NO_ERROR, NULL, 0);
+        (void)nghttp2_submit_goaway(server->session, NGHTTP2_FLAG_NONE, stream_id, NGHTTP2_NO_ERROR,
+                                    NULL, 0);
         break;
     case HTTP_ANSWERS:
         break;
     }
     if (form->early_hints) {
         nghttp2_nv hints[] = {header(":status", "103"), header("link", "</x>; rel=preload")};
-        (void)nghttp2_submit_headers(server->session, NGHTTP2_FLAG_NONE, stream_id, NULL, hints, 2, NULL);
+        (void)nghttp2_submit_headers(server->session, NGHTTP2_FLAG_NONE, stream_id, NULL, hints, 2,
+                                     NULL);
     }
     fill(&stream->reply, form->body, msg, len);
     submit(server, stream_id, form, &stream->reply);

@@ -1,6 +1,8 @@
-/* The server's side of one HTTP/2 connection that carries DNS queries: octets in, octets out, requests and responses between.
+/* The server's side of one HTTP/2 connection that carries DNS queries: octets in, octets out,
+ * requests and responses between.
  *
- * Threads: none of its own; one at a time. Ownership: the caller's. Failures that are defects of the test abort. Standards: RFC 9113, RFC 8484.
+ * Threads: none of its own; one at a time. Ownership: the caller's. Failures that are defects of
+ * the test abort. Standards: RFC 9113, RFC 8484.
  */
 #pragma once
 
@@ -45,13 +47,14 @@ enum http_refusal {
 /** What a response is like. All zero: 200, the right type, the whole answer. */
 struct http_form {
     unsigned status;
-    const char *media_type; /**< NULL the right one, "" no header */
+    const char *media_type;                /**< NULL the right one, "" no header */
     const char *encoding, *age, *location; /**< headers, NULL for none */
-    size_t padding;         /**< octets of a header of no meaning */
+    size_t padding;                        /**< octets of a header of no meaning */
     enum http_body body;
     enum http_refusal refusal;
     bool early_hints; /**< a 103 before the response */
-    uint8_t raw[64];  /**< octets that are sent as they are, before the response; octets 5 to 8 become the stream's ID if they are ff */
+    uint8_t raw[64];  /**< octets that are sent as they are, before the response; octets 5 to 8
+                         become the stream's ID if they are ff */
     size_t raw_len;
 };
 
@@ -66,7 +69,8 @@ bool http_server_feed(struct http_server *server, const uint8_t *data, size_t le
 void http_server_set_streams(struct http_server *server, unsigned max_streams);
 
 /** Answers a stream. */
-void http_server_respond(struct http_server *server, int32_t stream_id, const struct http_form *form, const uint8_t *msg, size_t len);
+void http_server_respond(struct http_server *server, int32_t stream_id,
+                         const struct http_form *form, const uint8_t *msg, size_t len);
 
 /** What is to be sent. @return octets, 0 when nothing is */
 size_t http_server_pull(struct http_server *server, const uint8_t **ret_data);

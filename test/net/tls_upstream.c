@@ -1,9 +1,12 @@
 /* A scripted upstream over TCP, TLS and HTTPS.
  *
- * Happy path: one thread waits for connections and octets; TLS goes through a pair of memory BIOs, so that every octet that leaves passes `transmit` and can
- * be counted as a flight, cut or kept; a whole query is written down, gets its rule from the pick function, and its reply waits in a list until it is due.
+ * Happy path: one thread waits for connections and octets; TLS goes through a pair of memory BIOs,
+ * so that every octet that leaves passes `transmit` and can be counted as a flight, cut or kept; a
+ * whole query is written down, gets its rule from the pick function, and its reply waits in a list
+ * until it is due.
  *
- * Failure modes: what the rules say. A connection on which anything else goes wrong is closed. System calls on which a test rests abort.
+ * Failure modes: what the rules say. A connection on which anything else goes wrong is closed.
+ * System calls on which a test rests abort.
  */
 #include "tls_upstream.h"
 
@@ -98,7 +101,9 @@ static void *allocate(size_t size)
     return memory;
 }
 
-/* --- octets out --------------------------------------------------------------------------------------------------- */
+/* --- octets out
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static void transmit(struct link *link, const uint8_t *data, size_t len)
 {
@@ -164,16 +169,19 @@ static void hang_up(struct link *link, enum ending how, bool notify)
         flush(link, false);
     }
     if (how == END_RST) {
-        (void)setsockopt(link->fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
+        (void)setsockopt(link->fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1},
+                         sizeof(struct linger));
     }
     (void)close(link->fd);
     link->fd = -1;
     link->up->counts.open--;
 }
 
-/* --- queries and replies ------------------------------------------------------------------------------------------ */
+/* --- queries and replies
+ * ------------------------------------------------------------------------------------------ */
 
-static struct tls_seen *remember(struct link *link, const uint8_t *wire, size_t len, const struct http_request *http)
+static struct tls_seen *remember(struct link *link, const uint8_t *wire, size_t len,
+                                 const struct http_request *http)
 {
     struct tls_upstream *up = link->up;
     if (up->counts.queries == up->seen_cap) {
@@ -182,7 +190,10 @@ static struct tls_seen *remember(struct link *link, const uint8_t *wire, size_t 
         require(up->seen != NULL, "realloc");
     }
     struct tls_seen *seen = &up->seen[up->counts.queries++];
-    *seen = (struct tls_seen){.number = up->counts.queries, .conn = link->number, .id = message_id(wire), .no_rd = (wire[2] & 1) == 0};
+    *seen = (struct tls_seen){.number = up->counts.queries,
+                              .conn = link->number,
+                              .id = message_id(wire),
+                              .no_rd = (wire[2] & 1) == 0};
     seen->type = message_question(wire, len, seen->name, sizeof(seen->name));
     if (http != NULL) {
         seen->http = *http;
@@ -192,34 +203,39 @@ static struct tls_seen *remember(struct link *link, const uint8_t *wire, size_t 
         const unsigned char *alpn;
         unsigned alpn_len;
         SSL_get0_alpn_selected(link->ssl, &alpn, &alpn_len);
-        (void)snprintf(seen->alpn, sizeof(seen->alpn), "%.*s", (int)alpn_len, alpn != NULL ? (const char *)alpn : "");
+        (void)snprintf(seen->alpn, sizeof(seen->alpn), "%.*s", (int)alpn_len,
+                       alpn != NULL ? (const char *)alpn : "");
         const char *sni = SSL_get_servername(link->ssl, TLSEXT_NAMETYPE_host_name);
         (void)snprintf(seen->sni, sizeof(seen->sni), "%s", sni != NULL ? sni : "");
         (void)snprintf(seen->version, sizeof(seen->version), "%s", SSL_get_version(link->ssl));
         seen->resumed = SSL_session_reused(link->ssl) == 1;
         X509 *client = SSL_get0_peer_certificate(link->ssl);
         if (client != NULL) {
-            (void)X509_NAME_get_text_by_NID(X509_get_subject_name(client), NID_commonName, seen->client, sizeof(seen->client));
+            (void)X509_NAME_get_text_by_NID(X509_get_subject_name(client), NID_commonName,
+                                            seen->client, sizeof(seen->client));
         }
     }
     return seen;
 }
 
-/** When so many are held on the connection they become due; the list has the newest first, and that is the order in which they go. */
+/** When so many are held on the connection they become due; the list has the newest first, and that
+ * is the order in which they go. */
 static void release_held(struct link *link, unsigned hold)
 {
     unsigned held = 0;
     for (const struct reply *reply = link->up->replies; reply != NULL; reply = reply->next) {
         held += reply->conn == link->number && reply->due_ns == UINT64_MAX;
     }
-    for (struct reply *reply = link->up->replies; reply != NULL && held >= hold; reply = reply->next) {
+    for (struct reply *reply = link->up->replies; reply != NULL && held >= hold;
+         reply = reply->next) {
         if (reply->conn == link->number && reply->due_ns == UINT64_MAX) {
             reply->due_ns = 0;
         }
     }
 }
 
-static void on_message(struct link *link, int32_t stream_id, const uint8_t *wire, size_t len, const struct http_request *http)
+static void on_message(struct link *link, int32_t stream_id, const uint8_t *wire, size_t len,
+                       const struct http_request *http)
 {
     struct tls_upstream *up = link->up;
     if (len < 12) {
@@ -236,7 +252,8 @@ static void on_message(struct link *link, int32_t stream_id, const uint8_t *wire
     if (up->pick != NULL) {
         up->pick(up->pick_arg, seen, &reply->rule);
     }
-    reply->due_ns = reply->rule.hold > 1 ? UINT64_MAX : now_ns() + (uint64_t)reply->rule.delay_ms * NS_PER_MS;
+    reply->due_ns =
+        reply->rule.hold > 1 ? UINT64_MAX : now_ns() + (uint64_t)reply->rule.delay_ms * NS_PER_MS;
     reply->next = up->replies;
     up->replies = reply;
     if (++link->unanswered > up->counts.together) {
@@ -256,7 +273,8 @@ static void answer(struct link *link, const struct reply *reply)
 {
     const struct tls_rule *rule = &reply->rule;
     uint8_t *frame = allocate(2 + MESSAGE_MAX);
-    size_t len = message_answer(frame + 2, MESSAGE_MAX, reply->query, reply->len, rule->rcode, rule->pad);
+    size_t len =
+        message_answer(frame + 2, MESSAGE_MAX, reply->query, reply->len, rule->rcode, rule->pad);
     frame[0] = (uint8_t)(len >> 8);
     frame[1] = (uint8_t)len;
     if (link->http != NULL) {
@@ -358,7 +376,9 @@ static int perform_due(struct tls_upstream *up)
     return next == UINT64_MAX ? -1 : next <= now ? 0 : (int)((next - now) / NS_PER_MS) + 1;
 }
 
-/* --- octets in ---------------------------------------------------------------------------------------------------- */
+/* --- octets in
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static void take_frames(struct link *link, const uint8_t *data, size_t len)
 {
@@ -401,7 +421,8 @@ static void become_ready(struct link *link)
     up->counts.handshakes++;
     up->counts.resumed += SSL_session_reused(link->ssl) == 1;
     if (up->setup.kind == KIND_DOH) {
-        link->http = http_server_create(up->setup.limit_streams ? (int64_t)up->setup.max_streams : -1, on_request, link);
+        link->http = http_server_create(
+            up->setup.limit_streams ? (int64_t)up->setup.max_streams : -1, on_request, link);
         put_http(link, false);
     }
 }
@@ -527,21 +548,27 @@ static void *work(void *arg)
     return NULL;
 }
 
-/* --- TLS ---------------------------------------------------------------------------------------------------------- */
+/* --- TLS
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
-static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in, unsigned in_len,
-                           void *arg)
+static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+                           const unsigned char *in, unsigned in_len, void *arg)
 {
     const struct tls_upstream *up = arg;
     unsigned char own[32];
-    const char *alpn = up->setup.alpn != NULL ? up->setup.alpn : up->setup.kind == KIND_DOH ? "h2" : "dot";
+    const char *alpn = up->setup.alpn != NULL       ? up->setup.alpn
+                       : up->setup.kind == KIND_DOH ? "h2"
+                                                    : "dot";
     own[0] = (unsigned char)strlen(alpn);
     memcpy(own + 1, alpn, own[0]);
     unsigned char *chosen;
-    if (own[0] == 0 || SSL_select_next_proto(&chosen, out_len, own, own[0] + 1u, in, in_len) != OPENSSL_NPN_NEGOTIATED) {
+    if (own[0] == 0 || SSL_select_next_proto(&chosen, out_len, own, own[0] + 1u, in, in_len) !=
+                           OPENSSL_NPN_NEGOTIATED) {
         return own[0] == 0 ? SSL_TLSEXT_ERR_NOACK : SSL_TLSEXT_ERR_ALERT_FATAL;
     }
-    for (const unsigned char *at = in; at < in + in_len; at += *at + 1) { /* `out` must outlive this function */
+    for (const unsigned char *at = in; at < in + in_len;
+         at += *at + 1) { /* `out` must outlive this function */
         if (*at == *out_len && memcmp(at + 1, alpn, *at) == 0) {
             *out = at + 1;
         }
@@ -588,23 +615,29 @@ static SSL_CTX *make_ctx(struct tls_upstream *up)
     (void)SSL_CTX_set_min_proto_version(ctx, setup->min_version);
     (void)SSL_CTX_set_max_proto_version(ctx, setup->max_version);
     if (setup->max_version != 0 && setup->max_version < TLS1_2_VERSION) {
-        require(SSL_CTX_set_cipher_list(ctx, "ALL:@SECLEVEL=0") == 1, "ciphers"); /* what is too old for OpenSSL's own level */
+        require(SSL_CTX_set_cipher_list(ctx, "ALL:@SECLEVEL=0") == 1,
+                "ciphers"); /* what is too old for OpenSSL's own level */
     }
     SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, up);
     SSL_CTX_set_client_hello_cb(ctx, look_at_hello, up);
     (void)SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"test", 4);
     if (setup->client_ca != NULL) {
-        require(X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), setup->client_ca->cert) == 1, "client CA");
+        require(X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), setup->client_ca->cert) == 1,
+                "client CA");
         SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     }
     return ctx;
 }
 
-/* --- from outside ------------------------------------------------------------------------------------------------- */
+/* --- from outside
+ * -------------------------------------------------------------------------------------------------
+ */
 
 struct tls_upstream *tls_upstream_create(const struct tls_setup *setup)
 {
-    struct sockaddr_in self = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(setup->any_address ? INADDR_ANY : INADDR_LOOPBACK)};
+    struct sockaddr_in self = {.sin_family = AF_INET,
+                               .sin_addr.s_addr =
+                                   htonl(setup->any_address ? INADDR_ANY : INADDR_LOOPBACK)};
     socklen_t size = sizeof(self);
     struct tls_upstream *up = allocate(sizeof(*up));
     up->setup = *setup;
@@ -613,7 +646,9 @@ struct tls_upstream *tls_upstream_create(const struct tls_setup *setup)
     up->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     up->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     require(up->wake_fd >= 0 && up->listen_fd >= 0, "socket");
-    require(bind(up->listen_fd, (struct sockaddr *)&self, size) == 0 && listen(up->listen_fd, 1024) == 0, "bind");
+    require(bind(up->listen_fd, (struct sockaddr *)&self, size) == 0 &&
+                listen(up->listen_fd, 1024) == 0,
+            "bind");
     require(getsockname(up->listen_fd, (struct sockaddr *)&self, &size) == 0, "getsockname");
     up->port = ntohs(self.sin_port);
     (void)snprintf(up->addr, sizeof(up->addr), "127.0.0.1:%u", up->port);

@@ -1,9 +1,10 @@
-/* A scripted upstream with connections that carry many queries: over TCP, over TLS, and over HTTPS; it shakes hands, answers, closes and goes wrong as it
- * is told to.
+/* A scripted upstream with connections that carry many queries: over TCP, over TLS, and over HTTPS;
+ * it shakes hands, answers, closes and goes wrong as it is told to.
  *
- * Threads: each has one of its own, so it must be made inside the (forked) test. All functions may be called from any thread, except from
- *   inside a pick function. Ownership: tls_upstream_destroy ends the thread and frees everything; setups and rules are copied, the strings in
- *   them are not. Standards: RFC 7766, RFC 7858, RFC 8446, RFC 8484.
+ * Threads: each has one of its own, so it must be made inside the (forked) test. All functions may
+ * be called from any thread, except from inside a pick function. Ownership: tls_upstream_destroy
+ * ends the thread and frees everything; setups and rules are copied, the strings in them are not.
+ * Standards: RFC 7766, RFC 7858, RFC 8446, RFC 8484.
  */
 #pragma once
 
@@ -19,12 +20,13 @@ enum tls_kind { KIND_TCP, KIND_DOT, KIND_DOH };
 struct tls_setup {
     enum tls_kind kind;
     const struct certificate *certificate;
-    const struct certificate *client_ca; /**< asks for a certificate by this issuer, and wants one; NULL does not ask */
-    int min_version, max_version;        /**< TLS1_*_VERSION; 0 for OpenSSL's own limits */
-    const char *alpn;                    /**< the one protocol it has; NULL the right one, "" it knows no ALPN */
-    unsigned stall_flight;               /**< from this one of its flights on, counted from 1, nothing is sent */
-    bool stall_half;                     /**< but half of that flight is */
-    bool any_address;                    /**< reachable at all of 127/8 */
+    const struct certificate
+        *client_ca; /**< asks for a certificate by this issuer, and wants one; NULL does not ask */
+    int min_version, max_version; /**< TLS1_*_VERSION; 0 for OpenSSL's own limits */
+    const char *alpn;      /**< the one protocol it has; NULL the right one, "" it knows no ALPN */
+    unsigned stall_flight; /**< from this one of its flights on, counted from 1, nothing is sent */
+    bool stall_half;       /**< but half of that flight is */
+    bool any_address;      /**< reachable at all of 127/8 */
     bool limit_streams;
     unsigned max_streams; /**< of SETTINGS, with limit_streams */
 };
@@ -32,7 +34,8 @@ struct tls_setup {
 /** What is done with one query. All zero: the good answer at once. */
 struct tls_rule {
     unsigned delay_ms;
-    unsigned hold; /**< answers wait until so many are held on the connection; then the last goes first */
+    unsigned hold; /**< answers wait until so many are held on the connection; then the last goes
+                      first */
     bool drop;
     unsigned rcode;
     size_t pad;          /**< size of a TXT record added to the answer */
@@ -57,7 +60,7 @@ struct tls_seen {
     char version[16];
     char alpn[16];
     char sni[128];
-    char client[64]; /**< common name of the client's certificate */
+    char client[64];          /**< common name of the client's certificate */
     struct http_request http; /**< without wire */
 };
 
@@ -69,8 +72,8 @@ struct tls_counts {
     unsigned handshakes, resumed; /**< completed; with a session of before */
     unsigned tickets, twice;      /**< TLS 1.3 tickets offered; those offered before */
     unsigned queries;
-    unsigned together; /**< most queries that one connection had unanswered at once */
-    unsigned resets;   /**< streams that the client gave up, on connections still open */
+    unsigned together;           /**< most queries that one connection had unanswered at once */
+    unsigned resets;             /**< streams that the client gave up, on connections still open */
     unsigned closed_with_notify; /**< connections that the client ended with close_notify */
 };
 
