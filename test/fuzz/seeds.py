@@ -93,6 +93,60 @@ STREAMS = {
 }
 
 
+def h2_frame(kind, flags, stream, payload=b""):
+    return struct.pack("!I", len(payload))[1:] + bytes([kind, flags]) + struct.pack("!I", stream) + payload
+
+
+def h2_header(name, value):
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value  # HPACK literal, not indexed
+
+
+DATA, HEADERS, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = 0, 1, 3, 4, 5, 6, 7, 8, 9
+END_STREAM, END_HEADERS, PADDED = 1, 4, 8
+H2_OK = h2_header(b":status", b"200") + h2_header(b"content-type", b"application/dns-message")
+H2_SETTINGS = h2_frame(SETTINGS, 0, 0) + h2_frame(SETTINGS, 1, 0)
+
+
+def response(stream, body=ANSWERS["good"], headers=H2_OK):
+    return h2_frame(HEADERS, END_HEADERS, stream, headers) + h2_frame(DATA, END_STREAM, stream, body)
+
+
+H2_STREAMS = {
+    "three-answers": response(1) + response(5) + response(3),
+    "age": response(1, headers=H2_OK + h2_header(b"age", b"4294967297")),
+    "status": response(1, headers=h2_header(b":status", b"500")) + response(3, headers=h2_header(b":status", b"9" * 40)),
+    "type": response(1, headers=h2_header(b":status", b"200") + h2_header(b"content-type", b"application/dns-messag")),
+    "encoding": response(1, headers=H2_OK + h2_header(b"content-encoding", b"gzip")),
+    "empty": h2_frame(HEADERS, END_HEADERS | END_STREAM, 1, H2_OK),
+    "no-end": h2_frame(HEADERS, END_HEADERS, 1, H2_OK) + h2_frame(DATA, 0, 1, b"x" * 100),
+    "long-body": h2_frame(HEADERS, END_HEADERS, 1, H2_OK) + 5 * h2_frame(DATA, 0, 1, bytes(16384)) + h2_frame(DATA, 1, 1),
+    "early-hints": h2_frame(HEADERS, END_HEADERS, 1, h2_header(b":status", b"103")) + response(1),
+    "trailers": h2_frame(HEADERS, END_HEADERS, 1, H2_OK) + h2_frame(DATA, 0, 1, b"abc") +
+                h2_frame(HEADERS, END_HEADERS | END_STREAM, 1, h2_header(b"age", b"7")),
+    "data-first": h2_frame(DATA, 0, 1, b"abc") + response(1),
+    "no-such-stream": response(101),
+    "even-stream": response(2),
+    "twice": response(1) + response(1),
+    "refused": h2_frame(RST, 0, 1, struct.pack("!I", 7)) + h2_frame(RST, 0, 3, struct.pack("!I", 2)) + response(5),
+    "goaway": h2_frame(GOAWAY, 0, 0, struct.pack("!II", 1, 0)) + response(1),
+    "goaway-error": h2_frame(GOAWAY, 0, 0, struct.pack("!II", 0, 11) + b"calm down"),
+    "one-stream": h2_frame(SETTINGS, 0, 0, struct.pack("!HI", 3, 1)) + response(1),
+    "no-stream": h2_frame(SETTINGS, 0, 0, struct.pack("!HI", 3, 0)),
+    "settings-wrong": h2_frame(SETTINGS, 0, 0, struct.pack("!HI", 4, 0xFFFFFFFF)),
+    "window-overflow": h2_frame(WINDOW, 0, 0, b"\x7f\xff\xff\xff") * 2,
+    "window-zero": h2_frame(WINDOW, 0, 1, bytes(4)),
+    "push": h2_frame(PUSH, END_HEADERS, 1, struct.pack("!I", 2) + H2_OK),
+    "continuation": h2_frame(HEADERS, 0, 1, H2_OK[:9]) + h2_frame(CONTINUATION, END_HEADERS, 1, H2_OK[9:]) + h2_frame(DATA, 1, 1, b"abc"),
+    "continuation-alone": h2_frame(CONTINUATION, END_HEADERS, 1, H2_OK),
+    "padding": h2_frame(HEADERS, END_HEADERS, 1, H2_OK) + h2_frame(DATA, PADDED, 1, b"\xff" + b"abc"),
+    "pings": h2_frame(PING, 0, 0, bytes(8)) * 50,
+    "great-header": response(1, headers=H2_OK + b"".join(h2_header(b"x%d" % i, b"y" * 100) for i in range(200))),
+    "hpack-wrong": h2_frame(HEADERS, END_HEADERS, 1, b"\xff\xff\xff\xff\xff"),
+    "great-frame": b"\xff\xff\xff\0\0\0\0\0\1",
+    "http-1": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+}
+
+
 def write(kind, seeds):
     for name, data in seeds.items():
         with open(os.path.join(HERE, kind, name), "wb") as out:
@@ -107,6 +161,8 @@ def main():
                      for name, data in QUERIES.items() if len(data) < 256})
     write("answer", {"own-query": bytes([len(query)]) + query + ANSWERS["opt"]})
     write("stream", STREAMS)
+    for choice in (0, 1, 6, 11):
+        write("http", {f"{name}-{choice}": bytes([choice]) + H2_SETTINGS + data for name, data in H2_STREAMS.items()})
 
 
 if __name__ == "__main__":
