@@ -126,6 +126,59 @@ static void measure(struct shared *shared, unsigned threads, unsigned idle, uint
     fflush(stdout);
 }
 
+static void empty(struct pool *pool, struct pool_node *nodes, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        pool_lost(pool, &nodes[i]);
+        (void)pool_closed(pool, &nodes[i]);
+    }
+    pool_fini(pool);
+}
+
+/** One row: so many waiters for 16 nodes. */
+static void measure_waiting(struct shared *shared, struct pool_waiter *waiters, unsigned count, uint64_t duration_ns)
+{
+    enum { OPEN = 16, CHUNK = 1000 };
+    static const struct pool_limits limits = {.expire_ns = UINT64_MAX / 2, .max_open = OPEN};
+    struct pool *pool = &shared->pool;
+    struct pool_node *node = NULL, *expired = NULL;
+    struct pool_waiter *waiter = NULL;
+    uint64_t start = now_ns(), turns = 0, cancels = 0, at = 0;
+    pool_init(pool, &limits);
+    memset(shared->nodes, 0, sizeof(shared->nodes));
+    memset(waiters, 0, count * sizeof(*waiters));
+    for (unsigned i = 0; i < OPEN; i++) {
+        (void)pool_take(pool, start, false, &node, &expired);
+        shared->nodes[i].limit = 1;
+        pool_adopt(pool, &shared->nodes[i], ADOPT_READY, start, 0);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        (void)pool_wait(pool, &waiters[i], false);
+    }
+    while (now_ns() - start < duration_ns) {
+        for (unsigned i = 0; i < CHUNK; i++, turns++) {
+            (void)pool_give(pool, &shared->nodes[turns % OPEN], true, start, &waiter);
+            (void)pool_take(pool, start, false, &node, &expired);
+            (void)pool_wait(pool, waiter, false);
+        }
+    }
+    double turn_ns = (double)(now_ns() - start) / (double)turns;
+    start = now_ns();
+    while (now_ns() - start < duration_ns) {
+        for (unsigned i = 0; i < CHUNK; i++, cancels++) {
+            at = (at + 7919) % count;
+            (void)pool_unwait(pool, &waiters[at]);
+            (void)pool_wait(pool, &waiters[at], false);
+        }
+    }
+    printf("| %u | %.0f | %.0f |\n", count, turn_ns, (double)(now_ns() - start) / (double)cancels);
+    fflush(stdout);
+    for (unsigned i = 0; i < count; i++) {
+        (void)pool_unwait(pool, &waiters[i]);
+    }
+    empty(pool, shared->nodes, OPEN);
+}
+
 int main(int argc, char **argv)
 {
     static const unsigned thread_counts[] = {1, 2, 4, 8};
@@ -141,6 +194,17 @@ int main(int argc, char **argv)
             measure(shared, thread_counts[t], idle_counts[i], duration_ns);
         }
     }
+    static const unsigned waiter_counts[] = {1, 100, 10000};
+    struct pool_waiter *waiters = calloc(10000, sizeof(*waiters));
+    if (waiters == NULL) {
+        free(shared);
+        return 1;
+    }
+    printf("\n| waiters | ns per give that serves one, take and wait | ns per cancel and wait |\n|---|---|---|\n");
+    for (unsigned i = 0; i < sizeof(waiter_counts) / sizeof(*waiter_counts); i++) {
+        measure_waiting(shared, waiters, waiter_counts[i], duration_ns);
+    }
+    free(waiters);
     free(shared);
     return 0;
 }
