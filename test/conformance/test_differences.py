@@ -46,6 +46,25 @@ class Octets(suite.Case):
         self.assertTrue(reply.flags & wire.TC)  # CoreDNS: all of them
 
 
+class Size(suite.Case):
+    """An answer over UDP that is longer than the client's size is received whole (cases 75, 76)."""
+
+    def test_case_75_truncation_is_for_the_client_only(self):
+        def answer(query):
+            request = Message(query)
+            texts = [wire.record(b"\xc0\x0c", wire.TXT, b"\x63" + b"x" * 99)] * 8
+            return wire.message(request.id, wire.QR, [request.questions[0]], texts)
+
+        upstream = self.upstream(answer)
+        server = self.forwarder(upstream, options="prefer_udp")
+        small = Message(server.udp(wire.query("a.test", wire.TXT)))
+        self.assertTrue(small.flags & wire.TC)
+        self.assertEqual(small.counts[1], 4)  # CoreDNS: none, or a retry over TCP with prefer_udp
+        self.assertEqual({peer[0] for peer in upstream.peers}, {"udp"})
+        whole = Message(server.tcp(wire.query("a.test", wire.TXT)))
+        self.assertEqual((whole.flags & wire.TC, whole.counts[1]), (0, 8))
+
+
 class Cut(suite.Case):
     """Queries that end early are FORMERR, whatever field they end at (case 92)."""
 
