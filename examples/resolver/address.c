@@ -96,3 +96,20 @@ struct fwd_addr address_to_abi(const union address *address)
     }
     return out;
 }
+
+/** The socket address of an ABI's. */
+void address_from_abi(union address *ret, const struct fwd_addr *address)
+{
+    *ret = (union address){.any.sa_family = AF_UNSPEC};
+    if (address->family == 4) {
+        ret->in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(address->port)};
+        memcpy(&ret->in.sin_addr, address->ip, 4);
+    } else if (address->family == 6) {
+        ret->in6 = (struct sockaddr_in6){
+            .sin6_family = AF_INET6,
+            .sin6_port = htons(address->port),
+            .sin6_scope_id = address->scope_id,
+        };
+        memcpy(&ret->in6.sin6_addr, address->ip, 16);
+    }
+}

@@ -34,3 +34,4 @@ void address_print_host(const union address *address, char buffer[ADDRESS_TEXT_M
 
 /** For the ABI; an IPv4 address mapped into IPv6 becomes IPv4 again. */
 struct fwd_addr address_to_abi(const union address *address);
+void address_from_abi(union address *ret, const struct fwd_addr *address);

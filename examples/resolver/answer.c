@@ -14,27 +14,65 @@
 
 #include <pthread.h>
 
+/* What is known of a query, whatever its end. */
+static struct log_event event_of(const struct pending *pending)
+{
+    const union address *local = &pending->client.local;
+    return (struct log_event){
+        .query = &pending->query,
+        .client = &pending->client.remote,
+        .local = local->any.sa_family != AF_UNSPEC ? local : &pending->port->site->listener->bound,
+        .stream = pending->conn != NULL,
+        .metadata = scope_list_has(&pending->server->metadata, pending->query.wire + HEADER_LEN),
+    };
+}
+
+/** Taps a query. */
+void answer_tap_query(const struct pending *pending)
+{
+    const struct log_event event = event_of(pending);
+    tap_client(pending->server->taps, &event, pending->wall_ns);
+}
+
+static void tap_reply(const struct pending *pending, const struct ending *ending,
+                      const uint8_t *reply, uint32_t len)
+{
+    struct log_event event = event_of(pending);
+    event.upstream = ending->upstream;
+    event.rcode = ending->rcode;
+    event.reply = reply;
+    event.reply_len = len;
+    tap_client(pending->server->taps, &event, pending->wall_ns);
+}
+
+/* The query is alive as long as attempts are made for it. */
+static void service_tap(void *arg, const struct fwd_tap_event *tapped)
+{
+    const struct pending *pending = (const struct pending *)(uintptr_t)tapped->token;
+    char upstream[ADDRESS_TEXT_MAX];
+    union address remote;
+    address_from_abi(&remote, &tapped->remote);
+    address_print(&remote, false, upstream);
+    struct log_event event = event_of(pending);
+    event.upstream = upstream;
+    tap_forwarder(pending->server->taps, &event, tapped);
+}
+
+const struct fwd_tap answer_tap_service = {.struct_size = sizeof(struct fwd_tap),
+                                           .tap = service_tap};
+
 /* CoreDNS's errors stands around its log, so its line comes second. */
 static void log_ending(struct outbox *outbox, const struct pending *pending,
                        const struct ending *ending, const uint8_t *reply, uint32_t reply_len)
 {
     const struct query_log *log = &pending->server->log;
     if (log->rule_count > 0) {
-        const union address *local = &pending->client.local;
-        const struct log_event event = {
-            .query = &pending->query,
-            .client = &pending->client.remote,
-            .local =
-                local->any.sa_family != AF_UNSPEC ? local : &pending->port->site->listener->bound,
-            .stream = pending->conn != NULL,
-            .metadata =
-                scope_list_has(&pending->server->metadata, pending->query.wire + HEADER_LEN),
-            .upstream = ending->upstream,
-            .rcode = ending->rcode,
-            .reply = reply,
-            .reply_len = reply_len,
-            .duration_ns = ending->now_ns - pending->start_ns,
-        };
+        struct log_event event = event_of(pending);
+        event.upstream = ending->upstream;
+        event.rcode = ending->rcode;
+        event.reply = reply;
+        event.reply_len = reply_len;
+        event.duration_ns = ending->now_ns - pending->start_ns;
         query_log_answer(log, &event, outbox_lines(outbox));
     }
     if (ending->error != NULL) {
@@ -88,6 +126,9 @@ void answer_end(struct outbox *outbox, struct pending *pending, const struct end
         log_ending(outbox, pending, ending, reply, query->question_end);
     }
     tally_ending(pending, ending);
+    if (pending->server->taps != NULL) {
+        tap_reply(pending, ending, reply, len);
+    }
     if (pending->conn != NULL) {
         tcp_conn_end(pending->conn, reply, len);
     } else {

@@ -21,5 +21,12 @@ struct ending {
 /** Replies and gives the record back. wire must stay valid until the outbox is flushed. */
 void answer_end(struct outbox *outbox, struct pending *pending, const struct ending *ending);
 
+/** The fwd.tap/1 service: messages to and from upstreams, for the dnstap of the server block whose
+ * query they are about. */
+extern const struct fwd_tap answer_tap_service;
+
+/** Tells the taps of a query that came in. */
+void answer_tap_query(const struct pending *pending);
+
 /** A fwd_done_fn. */
 void answer_done(void *arg, const struct fwd_completion *completions, uint32_t count);

@@ -17,20 +17,21 @@
 #include <sys/stat.h>
 
 static const char *const directives_here[] = {
-    "root",   "metadata",   "reload", "bind", "ready",
-    "health", "prometheus", "errors", "log",  "forward",
+    "root",       "metadata", "reload", "bind",   "ready",   "health",
+    "prometheus", "errors",   "log",    "dnstap", "forward",
 };
 
 /* What CoreDNS 1.14.7 has beyond these: a Corefile that uses one needs CoreDNS, in which the module
  * runs as well. */
 static const char *const directives_coredns[] = {
-    "geoip",    "cancel",       "proxyproto", "quic",     "grpc_server", "https",     "https3",
-    "timeouts", "multisocket",  "nsid",       "bufsize",  "debug",       "trace",     "pprof",
-    "shed",     "dnstap",       "local",      "dns64",    "any",         "chaos",     "loadbalance",
-    "tsig",     "rewrite",      "autopath",   "acl",      "cache",       "header",    "dnssec",
-    "tls",      "minimal",      "template",   "transfer", "hosts",       "route53",   "azure",
-    "clouddns", "k8s_external", "kubernetes", "file",     "auto",        "secondary", "etcd",
-    "loop",     "grpc",         "erratic",    "whoami",   "on",          "sign",      "view",
+    "geoip",      "cancel",      "proxyproto",  "quic",      "grpc_server", "https",
+    "https3",     "timeouts",    "multisocket", "nsid",      "bufsize",     "debug",
+    "trace",      "pprof",       "shed",        "local",     "dns64",       "any",
+    "chaos",      "loadbalance", "tsig",        "rewrite",   "autopath",    "acl",
+    "cache",      "header",      "dnssec",      "tls",       "minimal",     "template",
+    "transfer",   "hosts",       "route53",     "azure",     "clouddns",    "k8s_external",
+    "kubernetes", "file",        "auto",        "secondary", "etcd",        "loop",
+    "grpc",       "erratic",     "whoami",      "on",        "sign",        "view",
     "nomad",
 };
 
@@ -291,6 +292,12 @@ static bool log_read(const struct module *module, struct server *server, const j
     return log_parse(tokens, &server->log, failure);
 }
 
+static bool dnstap_read(const struct module *module, struct server *server, const json_t *tokens,
+                        struct failure *failure)
+{
+    return tap_parse(tokens, &server->taps, failure);
+}
+
 static bool forward_read(const struct module *module, struct server *server, const json_t *tokens,
                          struct failure *failure)
 {
@@ -344,6 +351,7 @@ static const struct {
     {"prometheus", prometheus_read},
     {"errors", errors_read},
     {"log", log_read},
+    {"dnstap", dnstap_read},
     {"forward", forward_read},
 };
 
@@ -472,6 +480,7 @@ void config_destroy(struct config *config)
         free(server->keys);
         host_list_fini(&server->hosts);
         free(server->root);
+        tap_fini(server->taps);
         query_log_fini(&server->log);
         error_log_fini(&server->errors);
         free(server->metadata.names);

@@ -13,6 +13,7 @@
 #include "module_load.h"
 #include "name.h"
 #include "query_log.h"
+#include "tap.h"
 
 #include <jansson.h>
 
@@ -41,6 +42,7 @@ struct server {
     struct error_log errors;
     struct scope_list metadata; /**< names that metadata is collected for */
     struct endpoints endpoints;
+    struct tap *taps; /**< the lines of dnstap */
     bool has_forward;
     json_t *forward;               /**< configuration of its instance */
     struct fwd_instance *instance; /**< NULL until the service makes it */

@@ -222,10 +222,12 @@ bool epoch_instances(struct epoch *epoch, const struct module *module, const str
         if (json == NULL) {
             return failure_set(failure, "out of memory");
         }
+        struct fwd_host own = *host;
+        own.arg = server;
         struct module_error error;
         module_error_init(&error);
         int status =
-            module->forward->create(host, json, strlen(json), &server->instance, &error.error);
+            module->forward->create(&own, json, strlen(json), &server->instance, &error.error);
         free(json);
         if (status < 0) {
             return failure_from_module(failure, &error.error);
@@ -239,6 +241,9 @@ bool epoch_start(struct epoch *epoch, const struct module *module, struct failur
 {
     for (size_t s = 0; s < epoch->config->count; s++) {
         struct server *server = &epoch->config->servers[s];
+        if (!tap_start(server->taps, failure)) {
+            return false;
+        }
         struct module_error error;
         module_error_init(&error);
         if (server->instance != NULL &&

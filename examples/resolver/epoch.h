@@ -47,9 +47,10 @@ struct epoch *epoch_create(struct config *config, struct epoch *before, unsigned
 enum { SITE_LABEL_MAX = ADDRESS_TEXT_MAX + 8 };
 void site_label(const struct site *site, char label[SITE_LABEL_MAX]);
 
-/** Makes the instances, whose completions go to done. */
+/** Makes the instances for a host whose arg is the server block, for its services. */
 bool epoch_instances(struct epoch *epoch, const struct module *module, const struct fwd_host *host,
                      struct failure *failure);
+/** Starts them, and the taps. */
 bool epoch_start(struct epoch *epoch, const struct module *module, struct failure *failure);
 
 /** Ties the sockets of two epochs together, before the workers are told of the second. */

@@ -11,7 +11,7 @@ enum { CLASS_IN = 1 };
 static bool server_has_plugins(const struct server *server)
 {
     return server->has_forward || server->has_log || server->errors.there ||
-           server->endpoints.metrics != NULL;
+           server->endpoints.metrics != NULL || server->taps != NULL || server->metadata.count > 0;
 }
 
 /** Judges. */

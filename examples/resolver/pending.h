@@ -33,6 +33,7 @@ struct pending {
     struct tcp_conn *conn;   /**< NULL for UDP */
     const struct port *port; /**< the listening socket that it came by */
     uint64_t start_ns;       /**< when it was read */
+    uint64_t wall_ns;        /**< the same as wall-clock time, for dnstap */
     struct client client;
     struct message query;
     uint8_t *large; /**< the query when it is longer than PENDING_INLINE */

@@ -200,6 +200,7 @@ static void plugins_write(const struct server *server, const char *label, const 
         {"prometheus", true},
         {"errors", server->errors.there},
         {"log", server->has_log},
+        {"dnstap", server->taps != NULL},
         {"forward", server->has_forward},
         {"metadata", server->metadata.count > 0},
     };
@@ -299,5 +300,8 @@ void scrape_write(struct service *service, struct text *out)
                  "A metrics that counts the number of panics.", 0);
     service_write(service, out);
     health_write(out);
+    number_write(out, "fwd_dnstap_dropped_messages_total", "counter",
+                 "Messages for dnstap that a full queue or a missing collector made be dropped.",
+                 tap_dropped());
     process_stats_write(out);
 }

@@ -25,7 +25,10 @@ enum { WORKERS_MAX = 64 };
 
 static const void *service_get(void *arg, const char *id)
 {
-    (void)arg;
+    const struct server *server = arg;
+    if (strcmp(id, FWD_TAP_ID) == 0 && server->taps != NULL) {
+        return &answer_tap_service;
+    }
     return strcmp(id, FWD_LOG_ID) == 0 ? &log_service : NULL;
 }
 

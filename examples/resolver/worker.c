@@ -114,6 +114,16 @@ static void refusal_count(const struct worker *worker, const struct port *port,
     tally_count(port->site->dropped, &event);
 }
 
+/* A chain of plugins without forward ends with whatever is the last of it. */
+static const char *chain_error(const struct server *server)
+{
+    return server->taps != NULL                ? "plugin/dnstap: no next plugin found"
+           : server->has_log                   ? "plugin/log: no next plugin found"
+           : server->errors.there              ? "plugin/errors: no next plugin found"
+           : server->endpoints.metrics != NULL ? "plugin/prometheus: no next plugin found"
+                                               : "plugin/metadata: no next plugin found";
+}
+
 /** Takes a query in. */
 void worker_query(struct worker *worker, const struct port *port, const struct client *client,
                   struct tcp_conn *conn, uint8_t *wire, uint32_t len)
@@ -147,15 +157,17 @@ void worker_query(struct worker *worker, const struct port *port, const struct c
     pending->port = port;
     pending->client = *client;
     pending->start_ns = worker->now_ns;
+    if (server->taps != NULL) {
+        pending->wall_ns = tap_now();
+        answer_tap_query(pending);
+    }
     if (server->instance != NULL) {
         batch_add(worker, pending);
         return;
     }
     const struct ending ending = {
         .rcode = RCODE_SERVFAIL,
-        .error = server->has_log        ? "plugin/log: no next plugin found"
-                 : server->errors.there ? "plugin/errors: no next plugin found"
-                                        : "plugin/prometheus: no next plugin found",
+        .error = chain_error(server),
         .now_ns = clock_ns(),
     };
     answer_end(worker->outbox, pending, &ending);

@@ -12,6 +12,12 @@ import tap  # noqa: E402
 run = tap.main
 
 
+def needs(feature):
+    """Skips what the daemon was built without."""
+    there = feature in os.environ.get("FWD_FEATURES", feature).split()
+    return unittest.skipUnless(there, f"built without {feature}: its directives are NOT tested")
+
+
 class Case(unittest.TestCase):
     def daemon(self, corefile, *arguments, **kwargs):
         daemon = Daemon(corefile, *arguments, **kwargs)

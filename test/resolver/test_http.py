@@ -13,7 +13,7 @@ import unittest
 
 import suite
 import wire
-from daemon import PATIENCE, answer_a, validate
+from daemon import PATIENCE, validate
 from wire import Message
 
 
@@ -54,6 +54,7 @@ class Http(suite.Case):
         self.assertTrue(what())
 
 
+@suite.needs("http")
 class Prometheus(Http):
     def test_series_of_the_server(self):
         server = self.start("prometheus 127.0.0.1:0\n log x.test\n errors")
@@ -160,6 +161,7 @@ class Prometheus(Http):
         self.assertLessEqual(memory, 12 << 20)
 
 
+@suite.needs("http")
 class Health(Http):
     def test_health_and_ready(self):
         server = self.start("health 127.0.0.1:0\n ready 127.0.0.1:0")
@@ -211,6 +213,7 @@ class Health(Http):
         self.assertEqual(Message(server.udp(wire.query("a.test"))).rcode, wire.NOERROR)
 
 
+@suite.needs("http")
 class Info(Http):
     def test_json_and_text(self):
         upstream = self.upstream()
@@ -250,6 +253,7 @@ class Info(Http):
             server.wait_line("Reloading complete", i + 1)
 
 
+@suite.needs("http")
 class Reload(Http):
     """The reload directive: the file's tokens count, not its time (case 96)."""
 
@@ -278,6 +282,7 @@ class Reload(Http):
         self.assertEqual(len(second.queries), 2)
 
 
+@suite.needs("http")
 class Parse(Http):
     def refused(self, directive, error):
         result = validate(f". {{\n {directive}\n forward . 127.0.0.1\n}}\n")

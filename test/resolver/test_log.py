@@ -1,15 +1,12 @@
 """log with metadata and CoreDNS's typing of answers; errors with consolidate."""
 
-import os
-import re
 import signal
 import struct
 import time
-import unittest
 
 import suite
 import wire
-from daemon import PATIENCE, answer_a, validate
+from daemon import answer_a, validate
 from wire import Message
 
 DEAD = "read_timeout 20ms\n max_connect_attempts 1"
@@ -83,6 +80,7 @@ class Metadata(suite.Case):
                 self.assertIn(error, result.stderr)
 
 
+@suite.needs("consolidate")
 class Consolidate(suite.Case):
     def failing(self, block, count=3):
         server = self.forwarder(self.upstream(lambda query: None), f"errors {{\n {block}\n }}", DEAD)
