@@ -14,6 +14,7 @@
 #include "random.h"
 #include "tls.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,7 @@ enum {
     HTTPS_PLACES = 100, /* streams per connection, until the peer's SETTINGS say less */
     REFILL_RETRY_S = 1, /* after a conn that was of no use */
     REFILL_PAUSE_MS = 10,
+    SHORTAGE_PAUSE_MS = 10, /* before the kernel is asked for a port again: each time it looks through all of them */
 };
 
 static void janitor_fire(struct timer *timer);
@@ -280,15 +282,39 @@ struct place {
 
 enum kind { KIND_POOLED, KIND_SPARE, KIND_ONE_SHOT };
 
+/* The kernel has just said that all ports towards this upstream are taken. */
+static bool no_port_yet(struct transport *t, uint32_t proto, uint64_t now, int *ret_errno)
+{
+    struct shortage *shortage = &t->shortages[proto == FWD_PROTO_UDP];
+    if (now >= atomic_load_explicit(&shortage->until_ns, memory_order_relaxed)) {
+        return false;
+    }
+    *ret_errno = atomic_load_explicit(&shortage->sys_errno, memory_order_relaxed);
+    return true;
+}
+
+static void note_shortage(struct transport *t, uint32_t proto, uint64_t now, int sys_errno)
+{
+    struct shortage *shortage = &t->shortages[proto == FWD_PROTO_UDP];
+    if (sys_errno == EADDRNOTAVAIL || sys_errno == EAGAIN) {
+        atomic_store_explicit(&shortage->sys_errno, sys_errno, memory_order_relaxed);
+        atomic_store_explicit(&shortage->until_ns, now + SHORTAGE_PAUSE_MS * MS_NS, memory_order_relaxed);
+    }
+}
+
 /* Opens a conn and enters it into the pool's books before any event can come. For all but ONE_SHOT a POOL_OPEN is the caller's. */
 static struct conn *open_conn(struct transport *t, uint32_t proto, enum kind kind, uint64_t now, int *ret_errno)
 {
+    if (no_port_yet(t, proto, now, ret_errno)) {
+        return NULL;
+    }
     uint32_t n = atomic_fetch_add_explicit(&t->next_loop, 1, memory_order_relaxed);
     struct conn *conn = conn_open(t, ops_of(proto), engine_loop(t->engine, n), now, ret_errno);
     if (proto == FWD_PROTO_UDP || conn == NULL) {
         transport_observe_dial(t, services_mono(&t->engine->services) - now);
     }
     if (conn == NULL) {
+        note_shortage(t, proto, now, *ret_errno);
         return NULL;
     }
     conn->one_shot = kind == KIND_ONE_SHOT;

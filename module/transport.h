@@ -42,6 +42,12 @@ struct transport_key {
     uint8_t reserved[7];
 };
 
+/** No local port was left a moment ago. */
+struct shortage {
+    _Atomic uint64_t until_ns;
+    atomic_int sys_errno;
+};
+
 struct transport {
     struct transport_key key; /* immutable */
     struct engine *engine;
@@ -61,6 +67,7 @@ struct transport {
     struct timer janitor;
     struct timer refill;
     atomic_bool refilling;
+    struct shortage shortages[2]; /* of TCP, of UDP ports */
     _Atomic uint64_t refill_ns; /* no spare conn is opened before */
     atomic_bool stopped;
 };
