@@ -18,13 +18,18 @@ struct sheet {
     _Atomic uint64_t counts[COUNTS]; /* a struct tally_counts */
 };
 
+/* The sheets of a tally, by lane; the last one is shared. */
+struct binder {
+    _Atomic(struct sheet *) sheets[LANES + 1];
+};
+
 struct tally {
     _Atomic(struct tally *) next;
     struct tally *same_slot;
     uint64_t hash;
     char *server;
     char *zone;
-    _Atomic(struct sheet *) sheets[LANES + 1];
+    _Atomic(struct binder *) binder; /* made with the first query: most of many zones have none */
 };
 
 const char *const tally_type_names[TALLY_TYPES] = {
@@ -140,9 +145,27 @@ const char *tally_zone(const struct tally *tally)
     return tally->zone;
 }
 
+static struct binder *binder_take(struct tally *tally)
+{
+    struct binder *binder = atomic_load_explicit(&tally->binder, memory_order_acquire);
+    if (binder != NULL) {
+        return binder;
+    }
+    struct binder *made = calloc(1, sizeof(*made));
+    if (made == NULL || atomic_compare_exchange_strong(&tally->binder, &binder, made)) {
+        return made;
+    }
+    free(made); /* another thread came first */
+    return binder;
+}
+
 static struct sheet *sheet_take(struct tally *tally, unsigned lane)
 {
-    struct sheet *sheet = atomic_load_explicit(&tally->sheets[lane], memory_order_acquire);
+    struct binder *binder = binder_take(tally);
+    if (binder == NULL) {
+        return NULL;
+    }
+    struct sheet *sheet = atomic_load_explicit(&binder->sheets[lane], memory_order_acquire);
     if (sheet != NULL) {
         return sheet;
     }
@@ -151,7 +174,7 @@ static struct sheet *sheet_take(struct tally *tally, unsigned lane)
         return NULL;
     }
     memset(made, 0, sizeof(*made));
-    if (atomic_compare_exchange_strong(&tally->sheets[lane], &sheet, made)) {
+    if (atomic_compare_exchange_strong(&binder->sheets[lane], &sheet, made)) {
         return made;
     }
     free(made); /* of two threads in the shared lane one came first */
@@ -235,8 +258,9 @@ bool tally_sum(const struct tally *tally, struct tally_counts *ret)
 {
     uint64_t sums[COUNTS] = {0};
     bool any = false;
-    for (unsigned lane = 0; lane <= LANES; lane++) {
-        struct sheet *sheet = atomic_load_explicit(&tally->sheets[lane], memory_order_acquire);
+    struct binder *binder = atomic_load_explicit(&tally->binder, memory_order_acquire);
+    for (unsigned lane = 0; binder != NULL && lane <= LANES; lane++) {
+        struct sheet *sheet = atomic_load_explicit(&binder->sheets[lane], memory_order_acquire);
         for (size_t i = 0; sheet != NULL && i < COUNTS; i++) {
             sums[i] += atomic_load_explicit(&sheet->counts[i], memory_order_relaxed);
         }
