@@ -14,6 +14,8 @@
 #include "transport.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -140,8 +142,17 @@ static ssize_t tls_read(struct conn *conn, uint8_t *buf, size_t len)
 {
     ERR_clear_error();
     errno = 0;
+    uint64_t before = BIO_number_read(SSL_get_rbio(conn->ssl));
     int n = SSL_read(conn->ssl, buf, (int)len);
-    return n > 0 ? n : failure(conn, n);
+    if (n > 0) {
+        return n;
+    }
+    ssize_t r = failure(conn, n);
+    if (r == -EAGAIN && BIO_number_read(SSL_get_rbio(conn->ssl)) != before) {
+        /* tickets: where the server has Nagle's algorithm on, the first answer waits until they are acknowledged */
+        (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_QUICKACK, &(int){1}, sizeof(int));
+    }
+    return r;
 }
 
 static ssize_t tls_write(struct conn *conn, const uint8_t *buf, size_t len)
