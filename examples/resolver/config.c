@@ -251,10 +251,11 @@ static bool metadata_read(const struct module *module, struct server *server, co
         }
         ok = scope_add(&server->metadata, &name);
     }
-    if (directive_next(&directive)) {
+    if (directive_next_in_block(&directive) || directive_next(&directive)) {
         return directive_refuse_count(&directive, failure);
     }
-    for (size_t k = 0; ok && server->metadata.count == 0 && k < server->key_count; k++) {
+    bool own = server->metadata.count == 0;
+    for (size_t k = 0; ok && own && k < server->key_count; k++) {
         ok = scope_add(&server->metadata, &server->keys[k].name);
     }
     return ok || failure_set(failure, "plugin/metadata: out of memory");

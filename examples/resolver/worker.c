@@ -114,6 +114,18 @@ static void refusal_count(const struct worker *worker, const struct port *port,
     tally_count(port->site->dropped, &event);
 }
 
+/* A query for DS is served by the parent's side, but counted for the closest zone that the server
+ * block has, as in CoreDNS. */
+static struct tally *tally_choose(const struct site *site, const struct zone *zone,
+                                  const struct message *query)
+{
+    if (zone->tally != NULL && query->qtype == TYPE_DS) {
+        const struct zone *closest = zone_choose(&site->zones, query->wire + HEADER_LEN, false);
+        return closest->server == zone->server ? closest->tally : zone->tally;
+    }
+    return zone->tally;
+}
+
 /* A chain of plugins without forward ends with whatever is the last of it. */
 static const char *chain_error(const struct server *server)
 {
@@ -152,7 +164,7 @@ void worker_query(struct worker *worker, const struct port *port, const struct c
     }
     const struct server *server = zone->server;
     pending->server = server;
-    pending->tally = zone->tally;
+    pending->tally = tally_choose(port->site, zone, &query);
     pending->conn = conn;
     pending->port = port;
     pending->client = *client;

@@ -119,6 +119,18 @@ class Prometheus(Http):
         server.udp(wire.query("b.test"), server.ports["b.test.", "127.0.0.1"])
         self.assertNotIn("coredns_dns_requests_total", parse(self.get(port, "/metrics")[1]))
 
+    def test_ds_counts_for_the_closest_zone(self):
+        upstream = self.upstream()
+        server = self.daemon(self.block(upstream, "prometheus 127.0.0.1:0", "sub.test:0 test"))
+        port = self.port(server, "prometheus")
+        server.udp(wire.query("sub.test", wire.DS))
+        server.udp(wire.query("a.test", wire.DS))
+        document = parse(self.get(port, "/metrics")[1])
+        zones = [re.search(r'zone="([^"]*)"', label)[1] for label in document["coredns_dns_requests_total"]]
+        self.assertEqual(sorted(zones), ["sub.test.", "test."])
+        enabled = {re.search(r'zone="([^"]*)"', label)[1] for label in document["coredns_plugin_enabled"]}
+        self.assertEqual(enabled, {"sub.test.", "test."})
+
     def test_totals_survive_a_reload(self):
         upstream = self.upstream()
         server = self.start("prometheus 127.0.0.1:0", upstream)
