@@ -221,9 +221,9 @@ enum fwd_level {
  *  Unknown value: ignore the event. */
 enum fwd_tap_kind {
     /** A query was sent to an upstream. */
-    FWD_TAP_FORWARDER_QUERY = 9,
+    FWD_TAP_FORWARDER_QUERY = 7,
     /** An answer came from an upstream. */
-    FWD_TAP_FORWARDER_RESPONSE = 10
+    FWD_TAP_FORWARDER_RESPONSE = 8
 };
 
 /** Form of the metrics document.
