@@ -84,7 +84,7 @@ END_TEST
 START_TEST(limit_per_connection)
 {
     struct host *host = open_pair(_i, "pipeline 4");
-    tls_upstream_set(up, &(struct tls_rule){.hold = 4});
+    tls_upstream_set(up, &(struct tls_rule){.delay_ms = 300});
     ask_batch(host, "limit", 12);
     struct tls_counts counts = tls_upstream_counts(up);
     ck_assert_uint_eq(counts.opened, 3);
@@ -246,7 +246,7 @@ END_TEST
 START_TEST(pool_rules_cases_66_67_69)
 {
     struct host *host = open_pair(_i, "pipeline 4\n max_idle_conns 1");
-    tls_upstream_set(up, &(struct tls_rule){.hold = 4});
+    tls_upstream_set(up, &(struct tls_rule){.delay_ms = 100});
     ask_batch(host, "rules", 12);
     work_until(host, tls_upstream_counts(up).open == 1);
     ck_assert_uint_eq(host_pool(host, 0, proto_of(_i)).idle, 1);
