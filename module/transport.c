@@ -234,11 +234,14 @@ uint32_t transport_places(struct transport *transport, uint32_t proto)
     if (proto == FWD_PROTO_UDP) {
         return 1;
     }
+    if (proto == FWD_PROTO_HTTPS) {
+        return HTTPS_PLACES; /* whoever speaks HTTP/2 can have several at once: being cut off says nothing about that */
+    }
     uint64_t cut = atomic_load_explicit(&transport->cut_ns, memory_order_relaxed);
     if (cut != 0 && services_mono(&transport->engine->services) - cut < CUT_S * SECOND_NS) {
         return 1;
     }
-    return proto == FWD_PROTO_HTTPS ? HTTPS_PLACES : transport->key.places;
+    return transport->key.places;
 }
 
 void transport_note_cut(struct transport *transport)
