@@ -601,9 +601,10 @@ static const struct member config_members[] = {
     {"warnings", 0, warnings_read, NULL},
 };
 
+/* Two threads are worth their wake-ups only where the host's own leave two cores to them. */
 static uint32_t io_threads_default(void)
 {
-    return sysconf(_SC_NPROCESSORS_ONLN) > 1 ? 2 : 1;
+    return sysconf(_SC_NPROCESSORS_ONLN) > 3 ? 2 : 1;
 }
 
 static int config_read(struct reader *reader, const json_t *root, struct config *config)

@@ -98,7 +98,7 @@ struct config_stanza {
 };
 
 struct config {
-    uint32_t io_threads; /**< 0 = host-driven; default min(2, cores) */
+    uint32_t io_threads; /**< 0 = host-driven; default 2 with 4 cores and more, else 1 */
     struct config_stanza *stanzas;
     size_t stanza_count;
 };

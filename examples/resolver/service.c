@@ -32,14 +32,16 @@ static const void *service_get(void *arg, const char *id)
     return strcmp(id, FWD_LOG_ID) == 0 ? &log_service : NULL;
 }
 
-static unsigned cpu_count(void)
+/* Half of the CPUs read clients; the module's I/O threads have the other half. A thread more per CPU would only bring more
+ * wake-ups. */
+static unsigned worker_count(void)
 {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof(set), &set) != 0) {
-        return 2;
+        return 1;
     }
-    int count = CPU_COUNT(&set);
-    return count < WORKERS_MAX ? (unsigned)count : WORKERS_MAX;
+    int count = CPU_COUNT(&set) / 2;
+    return count < 1 ? 1 : count < WORKERS_MAX ? (unsigned)count : WORKERS_MAX;
 }
 
 /** Makes the workers. */
@@ -53,7 +55,7 @@ bool service_init(struct service *service, const struct module *module, struct f
     (void)pthread_cond_init(&service->changed, NULL);
     (void)pthread_mutex_init(&service->inspecting, NULL);
     web_init(&service->web, service);
-    unsigned count = cpu_count();
+    unsigned count = worker_count();
     service->workers = calloc(count, sizeof(struct worker));
     if (service->workers == NULL) {
         return failure_set(failure, "out of memory");
