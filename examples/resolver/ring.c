@@ -51,7 +51,7 @@ bool ring_push(struct ring *ring, struct frame frame)
         return false;
     }
     ring->slots[head & ring->mask] = frame;
-    atomic_store_explicit(&ring->head, head + 1, memory_order_release);
+    atomic_store(&ring->head, head + 1); /* ordered before the producer's look at who sleeps */
     return true;
 }
 
@@ -59,7 +59,7 @@ bool ring_push(struct ring *ring, struct frame frame)
 bool ring_pop(struct ring *ring, struct frame *ret)
 {
     size_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
-    if (tail == atomic_load_explicit(&ring->head, memory_order_acquire)) {
+    if (tail == atomic_load(&ring->head)) { /* ordered behind the consumer's saying that it sleeps */
         return false;
     }
     *ret = ring->slots[tail & ring->mask];

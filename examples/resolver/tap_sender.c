@@ -76,9 +76,7 @@ void sender_put(struct tap_sender *sender, struct frame frame)
         return;
     }
     /* Against the sender's setting asleep and then looking once more: one of the two sees it. */
-    atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&sender->asleep, memory_order_relaxed) &&
-        atomic_exchange(&sender->asleep, false)) {
+    if (atomic_load(&sender->asleep) && atomic_exchange(&sender->asleep, false)) {
         (void)eventfd_write(sender->wake_fd, 1);
     }
 }
@@ -164,7 +162,6 @@ static void look(struct tap_sender *sender)
 static void sleep_until_filled(struct tap_sender *sender)
 {
     atomic_store(&sender->asleep, true);
-    atomic_thread_fence(memory_order_seq_cst);
     if (rings_empty(sender) || atomic_load(&sender->stopping)) {
         atomic_store(&sender->asleep, false);
         return;

@@ -162,7 +162,7 @@ static int on_close(nghttp2_session *session, int32_t stream_id, uint32_t error_
 struct http_server *http_server_create(int64_t max_streams, http_request_fn *on_request, void *arg)
 {
     struct http_server *server = calloc(1, sizeof(*server));
-    nghttp2_session_callbacks *callbacks;
+    nghttp2_session_callbacks *callbacks = NULL;
     require(server != NULL && nghttp2_session_callbacks_new(&callbacks) == 0, "memory");
     server->on_request = on_request;
     server->arg = arg;
