@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -519,6 +520,37 @@ static void feed(void)
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &full), 0);
 }
 
+/* How many of our connections to the upstream have a keepalive timer running: "tr" of /proc/net/tcp is 02. */
+static unsigned keepalive_timers(void)
+{
+    char line[256];
+    unsigned count = 0, remote_port, state, timer;
+    unsigned port = (unsigned)strtoul(strrchr(upstream_addr(up), ':') + 1, NULL, 10);
+    FILE *file = fopen("/proc/net/tcp", "re");
+    ck_assert_ptr_nonnull(file);
+    while (fgets(line, sizeof(line), file) != NULL) {
+        if (sscanf(line, " %*u: %*8x:%*x %*8x:%x %x %*x:%*x %x:", &remote_port, &state, &timer) == 3) {
+            count += remote_port == port && state == 1 && timer == 2;
+        }
+    }
+    (void)fclose(file);
+    return count;
+}
+
+/* tcp_keepalive has the kernel probe an idle connection; without it there is no such timer. */
+START_TEST(tcp_keepalive)
+{
+    static const char *const options[] = {"", "tcp_keepalive 7s"};
+    for (unsigned i = 0; i < 2; i++) {
+        struct host *host = host_open(_i, "forward . %s {\n force_tcp\n %s\n}", upstream_addr(up), options[i]);
+        ck_assert(outcome_good(host_ask(host, "alive.test"), "alive.test"));
+        host_wait_idle(host, 0, FWD_PROTO_TCP, 1);
+        work_until(host, keepalive_timers() == i); /* a timer of the last segment may still be running */
+        host_close(host);
+    }
+}
+END_TEST
+
 START_TEST(no_descriptor_is_a_clear_error)
 {
     struct host *host = host_open(_i, "forward . %s {\n force_tcp\n max_connect_attempts 3\n}", upstream_addr(up));
@@ -720,6 +752,7 @@ int main(void)
     add_test(tcase, advice_on_max_conns);
     add_test(tcase, advice_on_uses);
     add_test(tcase, advice_at_create);
+    add_test(tcase, tcp_keepalive);
     add_test(tcase, no_descriptor_is_a_clear_error);
     add_test(tcase, no_descriptor_idle_is_used);
     add_test(tcase, no_descriptor_next_upstream_is_used);
