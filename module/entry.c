@@ -184,7 +184,7 @@ static struct fwd_proxy *proxies_at(struct fwd_instance *instance, uint32_t inde
 
 static const char *proxies_addr(struct fwd_proxy *proxy)
 {
-    return proxy != NULL ? proxy_text(proxy) : NULL;
+    return proxy != NULL ? proxy->text : NULL;
 }
 
 static uint32_t proxies_fails(struct fwd_proxy *proxy)

@@ -44,11 +44,6 @@ enum step {
 
 static void attempt_ended(struct exchange *x, const struct outcome *outcome, struct loop *loop);
 
-const char *proxy_text(const struct fwd_proxy *proxy)
-{
-    return proxy->transport->series->to;
-}
-
 static const struct services *services_of(const struct query *q)
 {
     return &q->instance->services;
@@ -125,7 +120,7 @@ static void note_error(struct query *q, const struct outcome *outcome)
         (void)snprintf(cause, sizeof(cause), ": errno %d", outcome->sys_errno);
     }
     (void)snprintf(q->detail, sizeof(q->detail), "%s %s %s: %s%s after %.3f ms", phases[outcome->phase],
-                   proto_name(outcome->proto), proxy_text(q->proxy), error_text(outcome->error), cause,
+                   proto_name(outcome->proto), q->proxy->text, error_text(outcome->error), cause,
                    (double)outcome->elapsed_ns / 1e6);
 }
 
@@ -164,7 +159,7 @@ static void trace_attempt(const struct query *q, const struct outcome *outcome, 
         .token = q->token,
         .start_ns = now_real - outcome->elapsed_ns,
         .end_ns = now_real,
-        .upstream = proxy_text(q->proxy),
+        .upstream = q->proxy->text,
         .rcode = rcode,
         .error = outcome->error,
     };
@@ -188,16 +183,16 @@ static void report_attempt(const struct query *q, const struct outcome *outcome,
 
 /* --- the list of upstreams ---------------------------------------------------------------------------------------- */
 
-static uint64_t max_attempts(const struct stanza *stanza)
+static uint64_t max_attempts(const struct query *q)
 {
-    const struct config_stanza *config = stanza->config;
+    const struct config_stanza *config = q->stanza->config;
     return config->has_max_connect_attempts ? config->max_connect_attempts
-                                            : (uint64_t)ATTEMPTS_PER_UPSTREAM * stanza->count;
+                                            : (uint64_t)ATTEMPTS_PER_UPSTREAM * q->set->count;
 }
 
 static bool out_of_attempts(const struct query *q)
 {
-    uint64_t max = max_attempts(q->stanza);
+    uint64_t max = max_attempts(q);
     return max > 0 && q->errors >= max;
 }
 
@@ -209,20 +204,20 @@ static bool is_down(const struct fwd_proxy *proxy)
 static struct fwd_proxy *any_proxy(const struct query *q)
 {
     uint16_t n = 0;
-    (void)random_below(services_of(q), (uint16_t)q->stanza->count, &n);
-    return &q->stanza->proxies[n];
+    (void)random_below(services_of(q), (uint16_t)q->set->count, &n);
+    return q->set->items[n];
 }
 
 /* The next upstream to try (cases 46, 47); NULL when all are down and failfast is set. */
 static struct fwd_proxy *next_proxy(struct query *q)
 {
-    uint32_t count = q->stanza->count;
+    uint32_t count = q->set->count;
     for (;;) {
         if (q->at >= count) {
             q->at = 0;
             q->fails = 0;
         }
-        struct fwd_proxy *proxy = &q->stanza->proxies[q->order[q->at++]];
+        struct fwd_proxy *proxy = q->set->items[q->order[q->at++]];
         if (!is_down(proxy)) {
             return proxy;
         }
@@ -260,14 +255,14 @@ static void forget_progress(struct query *q)
 static int put_in_order(struct query *q)
 {
     struct stanza *stanza = q->stanza;
-    if (stanza->count > QUERY_FEW) {
+    if (q->set->count > QUERY_FEW) {
         uint8_t *many = realloc(q->order != q->few ? q->order : NULL, QUERY_MAX_UPSTREAMS);
         if (many == NULL) {
             return FWD_ERR_NOMEM;
         }
         q->order = many;
     }
-    return policy_order(stanza->config->policy, &stanza->turn, services_of(q), stanza->count, q->order);
+    return policy_order(stanza->config->policy, &stanza->turn, services_of(q), q->set->count, q->order);
 }
 
 /* Begins with a stanza: it has its own budget, as each forward has in CoreDNS's chain. */
@@ -283,6 +278,7 @@ static enum step enter_stanza(struct query *q, struct stanza *stanza, struct loo
         atomic_fetch_add_explicit(&totals.max_concurrent_rejects, 1, memory_order_relaxed);
         return end_with(q, FWD_KIND_RCODE, RCODE_REFUSED, ret);
     }
+    q->set = &stanza->set;
     int r = put_in_order(q);
     if (r < 0) {
         q->error = r;
@@ -342,7 +338,7 @@ static enum step after_answer(struct query *q, const struct outcome *outcome, st
         q->retry_tcp = true;
         return STEP_SEND;
     }
-    if (!q->single && in_set(&config->failover, rcode) && ++q->failovers < q->stanza->count) {
+    if (!q->single && in_set(&config->failover, rcode) && ++q->failovers < q->set->count) {
         return STEP_NEXT_PROXY;
     }
     if (goes_to_next(q, outcome, rcode)) {
@@ -376,7 +372,7 @@ static enum step after_error(struct query *q, const struct outcome *outcome, str
         health_check(q->proxy->health); /* case 53 */
     }
     q->errors++;
-    if (q->single || out_of_attempts(q) || q->fails >= q->stanza->count) {
+    if (q->single || out_of_attempts(q) || q->fails >= q->set->count) {
         return end_failed(q, ret);
     }
     return STEP_NEXT_PROXY;
@@ -536,6 +532,7 @@ void forward_exchange(struct fwd_proxy *proxy, struct fwd_query *query, uint32_t
     q->single = true;
     q->options = options;
     q->stanza = proxy->stanza;
+    q->set = &proxy->stanza->set;
     q->proxy = proxy;
     q->x.limit_ns = q->start_ns + BUDGET_S * SECOND_NS;
     q->x.read_timeout_ns = proxy->stanza->config->read_timeout_ns;

@@ -6,34 +6,20 @@
 
 #include "config.h"
 #include "namemap.h"
+#include "proxy.h"
 #include "query.h"
 
 #include <stdatomic.h>
-
-struct health;
-struct loop;
-struct transport;
-
-/** One upstream of a stanza; the ABI's handle. */
-struct fwd_proxy {
-    struct stanza *stanza;
-    struct transport *transport;
-    struct health *health;
-};
 
 struct stanza {
     const struct config_stanza *config;
     struct fwd_instance *instance;
     uint32_t index;
-    uint32_t count; /* of proxies */
-    struct fwd_proxy *proxies;
+    struct proxy_set set;
     struct namemap except; /* where there are many */
     atomic_uint turn;              /* round_robin */
     _Atomic int64_t concurrent;    /* only counted when max_concurrent is set */
 };
-
-/** Address of an upstream as metrics and metadata name it. */
-const char *proxy_text(const struct fwd_proxy *proxy);
 
 /** Serves one query: writes verdict, rcode, error, handle and detail. The instance has been entered for it; the caller leaves it for every query
  *  that is not accepted. */

@@ -41,7 +41,7 @@ static json_t *upstream_json(const struct fwd_proxy *proxy)
     struct transport *t = proxy->transport;
     const struct health *h = proxy->health;
     return json_pack("{s:i, s:s, s:s, s:b, s:I, s:I, s:b, s:{s:o, s:o}, s:o*}", "stanza", (int)proxy->stanza->index, "addr",
-                     proxy_text(proxy), "transport", transport_name(t->key.proto), "down",
+                     proxy->text, "transport", transport_name(t->key.proto), "down",
                      health_down(h, proxy->stanza->config->max_fails), "fails", (json_int_t)health_fails(h), "probes",
                      (json_int_t)atomic_load(&h->probes), "probing", (int)atomic_load(&h->probing), "pools", "udp",
                      pool_json(&t->udp), "tcp", pool_json(&t->stream), "conn_wait", metrics_waited(t->series));

@@ -12,9 +12,7 @@
 #include "advice.h"
 #include "engine.h"
 #include "error.h"
-#include "health.h"
 #include "resolve.h"
-#include "transport.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -52,91 +50,6 @@ static int resolve_names(struct config *config, struct fwd_error *error)
     return r;
 }
 
-static struct transport_key key_of(const struct config_stanza *stanza, const struct config_to *to, struct tls *tls)
-{
-    struct transport_key key;
-    memset(&key, 0, sizeof(key)); /* compared octet by octet */
-    key.addr = to->addr;
-    if (stanza->has_source_address) {
-        key.source = stanza->source_address;
-    }
-    key.proto = to->proto;
-    key.tls = tls;
-    key.port_budget = stanza->port_budget;
-    key.expire_ns = stanza->expire_ns;
-    key.max_age_ns = stanza->max_age_ns;
-    key.max_idle = stanza->max_idle_conns;
-    key.max_wait_ns = stanza->conn_wait_ns;
-    key.connect_timeout_ns = stanza->connect_timeout_ns;
-    key.handshake_timeout_ns = stanza->handshake_timeout_ns;
-    key.keepalive_ns = stanza->tcp_keepalive_ns;
-    key.places = stanza->pipeline;
-    key.max_open = stanza->max_conns;
-    key.max_dialling = stanza->max_handshakes;
-    key.min_idle = stanza->min_idle_conns;
-    key.max_uses = stanza->max_conn_uses;
-    key.age_jitter = stanza->max_age_jitter;
-    key.doh_get = stanza->doh_get;
-    return key;
-}
-
-static struct tls_settings tls_settings_of(const struct config_stanza *stanza, const struct config_to *to)
-{
-    return (struct tls_settings){
-        .ca = stanza->tls_ca,
-        .cert = stanza->tls_cert,
-        .key = stanza->tls_key,
-        .name = to->tls_servername[0] != '\0' ? to->tls_servername : stanza->tls_servername,
-        .addr = to->addr,
-        .proto = to->proto,
-    };
-}
-
-/* The identity of an encrypted upstream, with a use of the caller's; NULL for a plain one. */
-static int use_identity(struct fwd_instance *instance, const struct stanza *stanza, const struct config_to *to,
-                        struct tls **ret, struct fwd_error *error)
-{
-    *ret = NULL;
-    if (to->proto == FWD_PROTO_UDP) {
-        return 0;
-    }
-    char why[TLS_WHY];
-    struct tls_settings settings = tls_settings_of(stanza->config, to);
-    *ret = engine_use_tls(instance->engine, &settings, why);
-    if (*ret != NULL) {
-        return 0;
-    }
-    char pointer[64];
-    (void)snprintf(pointer, sizeof(pointer), "/forward/%u/tls", (unsigned)stanza->index);
-    struct error_place place = {.pointer = pointer};
-    return error_set(error, FWD_ERR_CONFIG, &place, "%s", why);
-}
-
-static int open_proxy(struct fwd_instance *instance, struct stanza *stanza, uint32_t i, struct fwd_error *error)
-{
-    struct engine *engine = instance->engine;
-    const struct config_to *to = &stanza->config->to[i];
-    struct tls *tls;
-    int r = use_identity(instance, stanza, to, &tls, error);
-    if (r < 0) {
-        return r;
-    }
-    struct transport_key key = key_of(stanza->config, to, tls);
-    struct transport *transport = engine_use_transport(engine, &key, to->text);
-    if (tls != NULL) {
-        engine_leave_tls(engine, tls); /* the transport has a use of its own */
-    }
-    struct health *health = transport != NULL ? health_use(engine, transport, stanza->config) : NULL;
-    if (health == NULL) {
-        if (transport != NULL) {
-            engine_leave_transport(engine, transport);
-        }
-        return error_set(error, FWD_ERR_NOMEM, NULL, "%s", error_text(FWD_ERR_NOMEM));
-    }
-    stanza->proxies[i] = (struct fwd_proxy){.stanza = stanza, .transport = transport, .health = health};
-    return 0;
-}
-
 /* Indexes what is too many to be looked through one by one. */
 static bool index_names(struct fwd_instance *instance)
 {
@@ -160,6 +73,21 @@ static bool index_names(struct fwd_instance *instance)
     return true;
 }
 
+static int open_proxies(struct fwd_instance *instance, struct stanza *stanza, struct fwd_error *error)
+{
+    stanza->set.items = instance->items + instance->proxy_count;
+    for (uint32_t i = 0; i < stanza->config->to_count; i++) {
+        struct fwd_proxy *proxy = &instance->proxies[instance->proxy_count];
+        int r = proxy_open(proxy, stanza, &stanza->config->to[i], error);
+        if (r < 0) {
+            return r;
+        }
+        instance->items[instance->proxy_count++] = proxy;
+        stanza->set.count++;
+    }
+    return 0;
+}
+
 static int open_stanzas(struct fwd_instance *instance, struct fwd_error *error)
 {
     const struct config *config = instance->config;
@@ -169,7 +97,8 @@ static int open_stanzas(struct fwd_instance *instance, struct fwd_error *error)
     }
     instance->stanzas = calloc(config->stanza_count + 1, sizeof(*instance->stanzas));
     instance->proxies = calloc(proxies + 1, sizeof(*instance->proxies));
-    if (instance->stanzas == NULL || instance->proxies == NULL) {
+    instance->items = calloc(proxies + 1, sizeof(*instance->items));
+    if (instance->stanzas == NULL || instance->proxies == NULL || instance->items == NULL) {
         return error_set(error, FWD_ERR_NOMEM, NULL, "%s", error_text(FWD_ERR_NOMEM));
     }
     instance->stanza_count = (uint32_t)config->stanza_count;
@@ -181,14 +110,9 @@ static int open_stanzas(struct fwd_instance *instance, struct fwd_error *error)
         stanza->config = &config->stanzas[i];
         stanza->instance = instance;
         stanza->index = i;
-        stanza->count = stanza->config->to_count;
-        stanza->proxies = instance->proxies + instance->proxy_count;
-        for (uint32_t j = 0; j < stanza->count; j++) {
-            int r = open_proxy(instance, stanza, j, error);
-            if (r < 0) {
-                return r;
-            }
-            instance->proxy_count++;
+        int r = open_proxies(instance, stanza, error);
+        if (r < 0) {
+            return r;
         }
     }
     return 0;
@@ -197,7 +121,7 @@ static int open_stanzas(struct fwd_instance *instance, struct fwd_error *error)
 static void instance_free(struct fwd_instance *instance)
 {
     for (uint32_t i = 0; i < instance->proxy_count; i++) {
-        health_leave(instance->proxies[i].health);
+        proxy_close(&instance->proxies[i]);
     }
     if (instance->engine != NULL) {
         engine_release(instance->engine);
@@ -206,6 +130,7 @@ static void instance_free(struct fwd_instance *instance)
         namemap_fini(&instance->stanzas[i].except);
     }
     namemap_fini(&instance->index);
+    free(instance->items);
     free(instance->proxies);
     free(instance->stanzas);
     config_destroy(instance->config);

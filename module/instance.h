@@ -27,6 +27,7 @@ struct fwd_instance {
     struct namemap index; /* FROMs, where there are many stanzas */
     uint32_t proxy_count;
     struct fwd_proxy *proxies; /* of all stanzas, one after the other */
+    struct fwd_proxy **items;  /* what the stanzas' sets point to */
     atomic_int state;
     atomic_uint in_flight; /* accepted and not yet delivered, and those that serve has in hand */
 };

@@ -173,7 +173,7 @@ static void lay_out(const struct loop_done *done, uint32_t stride, uint64_t now,
         .error = answer || done->kind == FWD_KIND_NEXT ? FWD_OK : q->error,
         .proto = q->proto,
         .detail = answer || q->detail[0] == '\0' ? NULL : q->detail,
-        .upstream = q->proxy != NULL ? proxy_text(q->proxy) : NULL,
+        .upstream = q->proxy != NULL ? q->proxy->text : NULL,
         .attempts = q->attempts,
         .elapsed_ns = now - q->start_ns,
     };

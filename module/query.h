@@ -16,6 +16,7 @@
 struct fwd_instance;
 struct fwd_proxy;
 struct loop_done;
+struct proxy_set;
 struct stanza;
 
 enum {
@@ -47,6 +48,7 @@ struct query {
 
     /* progress through the current stanza */
     struct stanza *stanza;
+    struct proxy_set *set;   /* what it chooses from */
     struct fwd_proxy *proxy; /* of the last attempt; NULL when none was made */
     bool counted;            /* in stanza->concurrent */
     bool retry_tcp;          /* this attempt goes over TCP because of TC (case 50) */
