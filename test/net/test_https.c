@@ -4,73 +4,22 @@
  * Happy path: an authority made for the test, an HTTP/2 server with its certificate, a query, the
  * good answer. Standards: RFC 8484, RFC 9113.
  */
-#include "authority.h"
-#include "host.h"
+#include "fixture.h"
 #include "message.h"
 #include "suite.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static struct authority authority;
-static struct tls_upstream *up;
-
-static void setup(void)
-{
-    authority_open(&authority);
-    up = NULL;
-}
-
-static void teardown(void)
-{
-    tls_upstream_destroy(up);
-    authority_close(&authority);
-}
-
-static struct host *open_one(int mode, const char *more)
-{
-    return host_open(mode,
-                     "forward . https://%s {\n tls %s\n tls_servername " SERVER_NAME "\n %s\n}",
-                     tls_upstream_addr(up), authority.ca_file, more);
-}
-
-static void ask_good(struct host *host, const char *name)
-{
-    const struct outcome *outcome = host_ask(host, name);
-    ck_assert_msg(outcome_good(outcome, name), "%s: kind %u, error %d, %s", name, outcome->kind,
-                  outcome->error, outcome->detail);
-}
-
-static void ask_batch(struct host *host, const char *prefix, unsigned count)
-{
-    uint64_t first = host_send_batch(host, prefix, count);
-    host_wait_all(host, 20000);
-    for (unsigned i = 0; i < count; i++) {
-        char name[32];
-        (void)snprintf(name, sizeof(name), "%s%u.test", prefix, i);
-        const struct outcome *outcome = host_outcome(host, first + i);
-        ck_assert_msg(outcome_good(outcome, name), "%s: kind %u, %s", name, outcome->kind,
-                      outcome->detail);
-    }
-}
-
-static void check_detail(const struct outcome *outcome, const char *text)
-{
-    ck_assert_msg(strstr(outcome->detail, text) != NULL, "'%s' is not in: %s", text,
-                  outcome->detail);
-}
-
-/* --- requests
- * -----------------------------------------------------------------------------------------------------
- */
+/* --- requests ------------------------------------------------------------------------------------- */
 
 /* case 90: POST and GET as RFC 8484 has them, upstream ID 0, the client's own restored; case 81:
  * HTTPS is what the host is told. */
 START_TEST(requests_cases_81_90)
 {
     bool get = _i / MODE_COUNT == 1;
-    up = authority_upstream(&authority, KIND_DOH, NULL);
-    struct host *host = open_one(_i % MODE_COUNT, get ? "doh_method GET" : "");
+    fixture_upstream(KIND_DOH, NULL);
+    struct host *host = fixture_open(_i % MODE_COUNT, get ? "doh_method GET" : "");
     const struct outcome *outcome = host_ask(host, "request.test");
     ck_assert_msg(outcome_good(outcome, "request.test"), "%s", outcome->detail);
     ck_assert_uint_eq(outcome->proto, FWD_PROTO_HTTPS);
@@ -104,8 +53,8 @@ END_TEST
 START_TEST(get_of_all_lengths_case_90)
 {
     static const char *const names[] = {"a.test", "ab.test", "abc.test", "abcd.test"};
-    up = authority_upstream(&authority, KIND_DOH, NULL);
-    struct host *host = open_one(_i, "doh_method GET");
+    fixture_upstream(KIND_DOH, NULL);
+    struct host *host = fixture_open(_i, "doh_method GET");
     for (unsigned i = 0; i < 4; i++) {
         ask_good(host, names[i]);
     }
@@ -113,9 +62,7 @@ START_TEST(get_of_all_lengths_case_90)
 }
 END_TEST
 
-/* --- responses
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- responses ------------------------------------------------------------------------------------ */
 
 static const struct response {
     struct http_form form;
@@ -173,10 +120,10 @@ static void wrong_first(void *arg, const struct tls_seen *query, struct tls_rule
 START_TEST(wrong_responses)
 {
     const struct response *response = &responses[_i / MODE_COUNT];
-    up = authority_upstream(&authority, KIND_DOH, NULL);
+    fixture_upstream(KIND_DOH, NULL);
     tls_upstream_script(up, wrong_first, (void *)response);
     struct host *host =
-        open_one(_i % MODE_COUNT, "max_connect_attempts 1\n max_fails 0\n read_timeout 500ms");
+        fixture_open(_i % MODE_COUNT, "max_connect_attempts 1\n max_fails 0\n read_timeout 500ms");
     const struct outcome *outcome = host_ask(host, "wrong.test");
     if (response->reason == NULL) {
         ck_assert_msg(outcome_good(outcome, "wrong.test"), "response %d: %s", _i / MODE_COUNT,
@@ -207,8 +154,8 @@ static uint32_t ttl_of(const struct outcome *outcome)
 /* RFC 8484 5.1: Age is taken off the TTLs, down to nothing. */
 START_TEST(age)
 {
-    up = authority_upstream(&authority, KIND_DOH, NULL);
-    struct host *host = open_one(_i, "");
+    fixture_upstream(KIND_DOH, NULL);
+    struct host *host = fixture_open(_i, "");
     const struct outcome *fresh = host_ask(host, "age.test");
     ck_assert(outcome_good(fresh, "age.test"));
     uint32_t ttl = ttl_of(fresh);
@@ -226,8 +173,8 @@ END_TEST
 /* read_timeout holds for DoH too; the stream is given up, the connection serves the next. */
 START_TEST(read_timeout)
 {
-    up = authority_upstream(&authority, KIND_DOH, NULL);
-    struct host *host = open_one(_i, "read_timeout 300ms\n max_connect_attempts 1\n max_fails 0");
+    fixture_upstream(KIND_DOH, NULL);
+    struct host *host = fixture_open(_i, "read_timeout 300ms\n max_connect_attempts 1\n max_fails 0");
     ask_good(host, "before.test");
     tls_upstream_set(up, &(struct tls_rule){.drop = true});
     const struct outcome *outcome = host_ask(host, "mute.test");
@@ -244,9 +191,8 @@ END_TEST
 START_TEST(no_http2)
 {
     static const char *const protocols[] = {"http/1.1", ""};
-    up = authority_upstream(&authority, KIND_DOH,
-                            &(struct tls_setup){.alpn = protocols[_i / MODE_COUNT]});
-    struct host *host = open_one(_i % MODE_COUNT, "max_connect_attempts 1\n max_fails 0");
+    fixture_upstream(KIND_DOH, &(struct tls_setup){.alpn = protocols[_i / MODE_COUNT]});
+    struct host *host = fixture_open(_i % MODE_COUNT, "max_connect_attempts 1\n max_fails 0");
     const struct outcome *outcome = host_ask(host, "old.test");
     ck_assert_uint_eq(outcome->kind, FWD_KIND_RCODE);
     check_detail(outcome, "handshake https ");
@@ -262,8 +208,8 @@ START_TEST(verifies)
     struct certificate wrong = certificate_make(
         &(struct certificate_form){.common_name = "server", .alt_names = "DNS:two.test"},
         &authority.ca);
-    up = authority_upstream(&authority, KIND_DOH, &(struct tls_setup){.certificate = &wrong});
-    struct host *host = open_one(_i, "max_connect_attempts 1\n max_fails 0");
+    fixture_upstream(KIND_DOH, &(struct tls_setup){.certificate = &wrong});
+    struct host *host = fixture_open(_i, "max_connect_attempts 1\n max_fails 0");
     const struct outcome *outcome = host_ask(host, "verify.test");
     ck_assert_int_eq(outcome->error, FWD_ERR_TLS_VERIFY);
     check_detail(outcome, "'" SERVER_NAME "': hostname mismatch");
@@ -273,16 +219,14 @@ START_TEST(verifies)
 }
 END_TEST
 
-/* --- streams
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- streams -------------------------------------------------------------------------------------- */
 
 /* Many streams on one connection, answered in any order. */
 START_TEST(many_streams)
 {
-    up = authority_upstream(&authority, KIND_DOH, NULL);
+    fixture_upstream(KIND_DOH, NULL);
     tls_upstream_set(up, &(struct tls_rule){.hold = 50});
-    struct host *host = open_one(_i, "");
+    struct host *host = fixture_open(_i, "");
     for (unsigned round = 0; round < 3; round++) {
         ask_batch(host, "many", 50);
     }
@@ -299,9 +243,8 @@ START_TEST(stream_limits)
 {
     static const unsigned limits[] = {1, 2, 100};
     unsigned limit = limits[_i / MODE_COUNT];
-    up = authority_upstream(&authority, KIND_DOH,
-                            &(struct tls_setup){.limit_streams = true, .max_streams = limit});
-    struct host *host = open_one(_i % MODE_COUNT, "max_connect_attempts 1\n max_fails 0");
+    fixture_upstream(KIND_DOH, &(struct tls_setup){.limit_streams = true, .max_streams = limit});
+    struct host *host = fixture_open(_i % MODE_COUNT, "max_connect_attempts 1\n max_fails 0");
     ask_good(host, "first.test");
     tls_upstream_set(up, &(struct tls_rule){.delay_ms = 20});
     ask_batch(host, "limit", 12);
@@ -315,9 +258,8 @@ END_TEST
  */
 START_TEST(stream_limit_unknown)
 {
-    up = authority_upstream(&authority, KIND_DOH,
-                            &(struct tls_setup){.limit_streams = true, .max_streams = 1});
-    struct host *host = open_one(_i, "max_fails 0");
+    fixture_upstream(KIND_DOH, &(struct tls_setup){.limit_streams = true, .max_streams = 1});
+    struct host *host = fixture_open(_i, "max_fails 0");
     ask_batch(host, "cold", 12);
     host_close(host);
 }
@@ -326,9 +268,8 @@ END_TEST
 /* A server that allows no stream at all: an end within the budget, and no storm of connections. */
 START_TEST(no_streams)
 {
-    up = authority_upstream(&authority, KIND_DOH,
-                            &(struct tls_setup){.limit_streams = true, .max_streams = 0});
-    struct host *host = open_one(_i, "max_connect_attempts 2\n max_fails 0\n read_timeout 500ms");
+    fixture_upstream(KIND_DOH, &(struct tls_setup){.limit_streams = true, .max_streams = 0});
+    struct host *host = fixture_open(_i, "max_connect_attempts 2\n max_fails 0\n read_timeout 500ms");
     const struct outcome *outcome = host_ask(host, "nostream.test");
     ck_assert_uint_eq(outcome->kind, FWD_KIND_RCODE);
     ck_assert_uint_eq(outcome->rcode, SERVFAIL);
@@ -350,9 +291,9 @@ static void refuse_first(void *arg, const struct tls_seen *query, struct tls_rul
 START_TEST(refused_streams)
 {
     static enum http_refusal refusals[] = {HTTP_REFUSES, HTTP_LEAVES_BEFORE};
-    up = authority_upstream(&authority, KIND_DOH, NULL);
+    fixture_upstream(KIND_DOH, NULL);
     tls_upstream_script(up, refuse_first, &refusals[_i / MODE_COUNT]);
-    struct host *host = open_one(_i % MODE_COUNT, "max_connect_attempts 1\n max_fails 0");
+    struct host *host = fixture_open(_i % MODE_COUNT, "max_connect_attempts 1\n max_fails 0");
     ask_good(host, "refused.test");
     ask_batch(host, "refused", 10);
     ck_assert(host_metric(host, "fwd_proxy_errors_total{") == 0);
@@ -364,9 +305,9 @@ END_TEST
  * another connection, the old one is closed. */
 START_TEST(goaway_after)
 {
-    up = authority_upstream(&authority, KIND_DOH, NULL);
+    fixture_upstream(KIND_DOH, NULL);
     tls_upstream_set(up, &(struct tls_rule){.http = {.refusal = HTTP_LEAVES_AFTER}});
-    struct host *host = open_one(_i, "max_connect_attempts 1\n max_fails 0");
+    struct host *host = fixture_open(_i, "max_connect_attempts 1\n max_fails 0");
     for (unsigned i = 0; i < 5; i++) {
         ask_good(host, "goaway.test");
         work_until(host, tls_upstream_counts(up).open == 0);
@@ -380,20 +321,15 @@ END_TEST
 START_TEST(death_with_streams_case_78)
 {
     static const enum ending endings[] = {END_FIN, END_RST};
-    up = authority_upstream(&authority, KIND_DOH, NULL);
+    fixture_upstream(KIND_DOH, NULL);
     tls_upstream_set(up, &(struct tls_rule){.drop = true});
-    struct host *host = open_one(_i % MODE_COUNT, "max_connect_attempts 1\n max_fails 0");
+    struct host *host = fixture_open(_i % MODE_COUNT, "max_connect_attempts 1\n max_fails 0");
     uint64_t first = host_send_batch(host, "death", 20);
     work_until(host, tls_upstream_counts(up).queries == 20);
     tls_upstream_set(up, &(struct tls_rule){0});
     tls_upstream_kill(up, endings[_i / MODE_COUNT]);
     host_wait_all(host, 20000);
-    for (unsigned i = 0; i < 20; i++) {
-        char name[32];
-        (void)snprintf(name, sizeof(name), "death%u.test", i);
-        ck_assert_msg(outcome_good(host_outcome(host, first + i), name), "%s",
-                      host_outcome(host, first + i)->detail);
-    }
+    check_batch(host, "death", first, 20);
     host_close(host);
 }
 END_TEST
@@ -401,9 +337,9 @@ END_TEST
 /* The server closes everything again and again. */
 START_TEST(closed_again_and_again)
 {
-    up = authority_upstream(&authority, KIND_DOH, NULL);
+    fixture_upstream(KIND_DOH, NULL);
     tls_upstream_kill_every(up, _i / MODE_COUNT == 0 ? END_FIN : END_RST, 150);
-    struct host *host = open_one(_i % MODE_COUNT, "max_connect_attempts 0\n max_fails 0");
+    struct host *host = fixture_open(_i % MODE_COUNT, "max_connect_attempts 0\n max_fails 0");
     while (tls_upstream_counts(up).opened < 6) {
         ask_batch(host, "again", 20);
     }
@@ -414,9 +350,9 @@ END_TEST
 /* Great answers need more than the first windows of flow control. */
 START_TEST(greatest_answers)
 {
-    up = authority_upstream(&authority, KIND_DOH, NULL);
+    fixture_upstream(KIND_DOH, NULL);
     tls_upstream_set(up, &(struct tls_rule){.pad = 65000});
-    struct host *host = open_one(_i, "");
+    struct host *host = fixture_open(_i, "");
     for (unsigned round = 0; round < 3; round++) {
         ask_batch(host, "great", 40);
     }
@@ -427,8 +363,8 @@ END_TEST
 /* A canceled query resets its stream, and only that. */
 START_TEST(cancel_resets_the_stream)
 {
-    up = authority_upstream(&authority, KIND_DOH, NULL);
-    struct host *host = open_one(_i, "");
+    fixture_upstream(KIND_DOH, NULL);
+    struct host *host = fixture_open(_i, "");
     ask_good(host, "before.test");
     tls_upstream_set(up, &(struct tls_rule){.drop = true});
     uint64_t token = host_send(host, "cancel.test");
@@ -448,8 +384,8 @@ END_TEST
  * query. */
 START_TEST(cancel_in_handshake)
 {
-    up = authority_upstream(&authority, KIND_DOH, NULL);
-    struct host *host = open_one(_i, "");
+    fixture_upstream(KIND_DOH, NULL);
+    struct host *host = fixture_open(_i, "");
     for (unsigned i = 0; i < 10; i++) {
         uint64_t token = host_send(host, "cancel.test");
         (void)host->forward->cancel(host->instance, host_outcome(host, token)->handle);
@@ -460,9 +396,7 @@ START_TEST(cancel_in_handshake)
 }
 END_TEST
 
-/* --- probes
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- probes --------------------------------------------------------------------------------------- */
 
 static void probes_only(void *arg, const struct tls_seen *query, struct tls_rule *rule)
 {
@@ -472,10 +406,10 @@ static void probes_only(void *arg, const struct tls_seen *query, struct tls_rule
 /* case 89: the probe is a POST, on a connection of its own, with the configured CA and name. */
 START_TEST(probes_case_89)
 {
-    up = authority_upstream(&authority, KIND_DOH, NULL);
+    fixture_upstream(KIND_DOH, NULL);
     tls_upstream_script(up, probes_only, NULL);
     struct host *host =
-        open_one(_i, "health_check 50ms domain probe.test\n max_connect_attempts 1");
+        fixture_open(_i, "health_check 50ms domain probe.test\n max_connect_attempts 1");
     ck_assert_int_eq(host_ask(host, "sick.test")->error, FWD_ERR_HTTP);
     work_until(host, tls_upstream_counts(up).queries == 2);
     struct tls_seen probe = tls_upstream_seen(up, 1);
@@ -495,9 +429,9 @@ END_TEST
 /* A server that answers 500 to the probe too is down. */
 START_TEST(probe_fails_on_status)
 {
-    up = authority_upstream(&authority, KIND_DOH, NULL);
+    fixture_upstream(KIND_DOH, NULL);
     tls_upstream_set(up, &(struct tls_rule){.http = {.status = 500}});
-    struct host *host = open_one(_i, "health_check 20ms\n max_connect_attempts 1");
+    struct host *host = fixture_open(_i, "health_check 20ms\n max_connect_attempts 1");
     struct fwd_proxy *proxy = host->proxies->at(host->instance, 0);
     ck_assert_int_eq(host_ask(host, "sick.test")->error, FWD_ERR_HTTP);
     work_until(host, host->proxies->fails(proxy) > 2);
@@ -512,7 +446,7 @@ int main(void)
 {
     Suite *suite = suite_create("https");
     TCase *tcase = tcase_create("https");
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, fixture_setup, fixture_teardown);
     tcase_add_loop_test(tcase, requests_cases_81_90, 0, 2 * MODE_COUNT);
     add_test(tcase, get_of_all_lengths_case_90);
     tcase_add_loop_test(tcase, wrong_responses, 0, RESPONSES * MODE_COUNT);

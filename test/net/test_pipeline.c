@@ -4,8 +4,7 @@
  * Happy path: `pipeline N`, an upstream that holds its answers until so many are together and then
  * gives the last one first. Standards: RFC 7766 6.2.1.1, RFC 7858 3.3.
  */
-#include "authority.h"
-#include "host.h"
+#include "fixture.h"
 #include "message.h"
 #include "suite.h"
 
@@ -13,21 +12,6 @@
 #include <string.h>
 
 enum { VARIANTS = 2 * MODE_COUNT }; /* TCP and TLS, in each mode */
-
-static struct authority authority;
-static struct tls_upstream *up;
-
-static void setup(void)
-{
-    authority_open(&authority);
-    up = NULL;
-}
-
-static void teardown(void)
-{
-    tls_upstream_destroy(up);
-    authority_close(&authority);
-}
 
 static uint32_t proto_of(int variant)
 {
@@ -37,30 +21,8 @@ static uint32_t proto_of(int variant)
 /** An upstream, and an instance that forwards to it. */
 static struct host *open_pair(int variant, const char *more)
 {
-    bool tls = proto_of(variant) == FWD_PROTO_TLS;
-    up = authority_upstream(&authority, tls ? KIND_DOT : KIND_TCP, NULL);
-    return host_open(variant % MODE_COUNT,
-                     "forward . %s%s {\n force_tcp\n tls %s\n tls_servername " SERVER_NAME
-                     "\n %s\n}",
-                     tls ? "tls://" : "", tls_upstream_addr(up), authority.ca_file, more);
-}
-
-static void check_batch(struct host *host, const char *prefix, uint64_t first, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        char name[32];
-        (void)snprintf(name, sizeof(name), "%s%u.test", prefix, i);
-        const struct outcome *outcome = host_outcome(host, first + i);
-        ck_assert_msg(outcome_good(outcome, name), "%s: kind %u, %s", name, outcome->kind,
-                      outcome->detail);
-    }
-}
-
-static void ask_batch(struct host *host, const char *prefix, unsigned count)
-{
-    uint64_t first = host_send_batch(host, prefix, count);
-    host_wait_all(host, 20000);
-    check_batch(host, prefix, first, count);
+    fixture_upstream(proto_of(variant) == FWD_PROTO_TLS ? KIND_DOT : KIND_TCP, NULL);
+    return fixture_open(variant % MODE_COUNT, more);
 }
 
 /* Sixteen queries at once on one connection, while it dials and when it is there; the last is
@@ -217,9 +179,7 @@ START_TEST(silent_connection)
 {
     struct host *host = open_pair(_i, "pipeline 8\n read_timeout 300ms\n max_fails 0");
     tls_upstream_script(up, first_is_mute, NULL);
-    uint64_t first = host_send_batch(host, "silent", 8);
-    host_wait_all(host, 10000);
-    check_batch(host, "silent", first, 8);
+    ask_batch(host, "silent", 8);
     work_until(host, tls_upstream_counts(up).open == 1);
     host_close(host);
 }
@@ -276,7 +236,7 @@ int main(void)
 {
     Suite *suite = suite_create("pipeline");
     TCase *tcase = tcase_create("pipeline");
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, fixture_setup, fixture_teardown);
     tcase_add_loop_test(tcase, any_order, 0, VARIANTS);
     tcase_add_loop_test(tcase, limit_per_connection, 0, VARIANTS);
     tcase_add_loop_test(tcase, off_by_default, 0, VARIANTS);

@@ -4,8 +4,7 @@
  * Happy path: an authority made for the test, an upstream with its certificate, `tls CA` and a
  * server name, a query, the good answer. Standards: RFC 7858, RFC 8310 (strict profile).
  */
-#include "authority.h"
-#include "host.h"
+#include "fixture.h"
 #include "message.h"
 #include "suite.h"
 
@@ -13,52 +12,16 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct authority authority;
-static struct tls_upstream *up, *other;
-
-static void setup(void)
-{
-    authority_open(&authority);
-    up = other = NULL;
-}
-
-static void teardown(void)
-{
-    tls_upstream_destroy(up);
-    tls_upstream_destroy(other);
-    authority_close(&authority);
-}
-
-static struct host *open_one(int mode, const char *more)
-{
-    return host_open(mode, "forward . tls://%s {\n tls %s\n tls_servername " SERVER_NAME "\n %s\n}",
-                     tls_upstream_addr(up), authority.ca_file, more);
-}
-
-static void ask_good(struct host *host, const char *name)
-{
-    const struct outcome *outcome = host_ask(host, name);
-    ck_assert_msg(outcome_good(outcome, name), "%s: kind %u, error %d, %s", name, outcome->kind,
-                  outcome->error, outcome->detail);
-}
-
-static void check_detail(const struct outcome *outcome, const char *text)
-{
-    ck_assert_msg(strstr(outcome->detail, text) != NULL, "'%s' is not in: %s", text,
-                  outcome->detail);
-}
-
-/* --- who is believed
- * ---------------------------------------------------------------------------------------------- */
+/* --- who is believed ------------------------------------------------------------------------------ */
 
 /* cases 28, 64, 81: TLS 1.3, ALPN dot, SNI; TLS whatever was asked, and that is what the host is
  * told. */
 START_TEST(right_name_cases_28_64_81)
 {
     static const char *const options[] = {"", "force_tcp", "prefer_udp"};
-    up = authority_upstream(&authority, KIND_DOT, NULL);
+    fixture_upstream(KIND_DOT, NULL);
     for (unsigned i = 0; i < 3; i++) {
-        struct host *host = open_one(_i, options[i]);
+        struct host *host = fixture_open(_i, options[i]);
         const struct outcome *outcome = host_ask(host, "right.test");
         ck_assert(outcome_good(outcome, "right.test"));
         ck_assert_uint_eq(outcome->proto, FWD_PROTO_TLS);
@@ -82,7 +45,7 @@ START_TEST(names_and_addresses_case_28)
 {
     static const char *const to[] = {"tls://127.0.0.1%%" SERVER_NAME ":%u", "tls://127.0.0.1:%u",
                                      "tls://127.0.0.1%%127.0.0.1:%u"};
-    up = authority_upstream(&authority, KIND_DOT, NULL);
+    fixture_upstream(KIND_DOT, NULL);
     for (unsigned i = 0; i < 3; i++) {
         char text[96];
         (void)snprintf(text, sizeof(text), to[i], tls_upstream_port(up));
@@ -98,7 +61,7 @@ END_TEST
 START_TEST(name_with_a_dot)
 {
     static const char *const names[] = {"one.test.", "ONE.test"};
-    up = authority_upstream(&authority, KIND_DOT, NULL);
+    fixture_upstream(KIND_DOT, NULL);
     for (unsigned i = 0; i < 2; i++) {
         struct host *host = host_open(_i, "forward . tls://%s {\n tls %s\n tls_servername %s\n}",
                                       tls_upstream_addr(up), authority.ca_file, names[i]);
@@ -151,7 +114,7 @@ START_TEST(wrong_certificates)
     struct certificate shown = certificate_make(&form, bad->self_signed       ? NULL
                                                        : bad->other_authority ? &stranger
                                                                               : &authority.ca);
-    up = authority_upstream(&authority, KIND_DOT, &(struct tls_setup){.certificate = &shown});
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.certificate = &shown});
     struct host *host =
         host_open(_i % MODE_COUNT,
                   "forward . tls://%s {\n tls %s\n %s\n max_connect_attempts 2\n max_fails 0\n}",
@@ -175,7 +138,7 @@ END_TEST
 /* Without `tls` the system's authorities are believed, and ours is not one of them. */
 START_TEST(system_authorities)
 {
-    up = authority_upstream(&authority, KIND_DOT, NULL);
+    fixture_upstream(KIND_DOT, NULL);
     struct host *host = host_open(_i,
                                   "forward . tls://%s {\n tls_servername " SERVER_NAME
                                   "\n max_connect_attempts 1\n max_fails 0\n}",
@@ -195,7 +158,7 @@ START_TEST(intermediate_authority)
         &(struct certificate_form){.common_name = "server", .alt_names = "DNS:" SERVER_NAME},
         &middle);
     certificate_write(&middle, authority_path(&authority, "middle.pem"), NULL);
-    up = authority_upstream(&authority, KIND_DOT, &(struct tls_setup){.certificate = &shown});
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.certificate = &shown});
     struct host *host =
         host_open(_i, "forward . tls://%s {\n tls %s\n tls_servername " SERVER_NAME "\n}",
                   tls_upstream_addr(up), authority_path(&authority, "middle.pem"));
@@ -206,8 +169,7 @@ START_TEST(intermediate_authority)
 }
 END_TEST
 
-/* --- client certificates
- * ------------------------------------------------------------------------------------------ */
+/* --- client certificates -------------------------------------------------------------------------- */
 
 static void write_client(const char *common_name)
 {
@@ -223,8 +185,7 @@ static const int tls_versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
 START_TEST(client_certificate)
 {
     write_client("we");
-    up = authority_upstream(&authority, KIND_DOT,
-                            &(struct tls_setup){.client_ca = &authority.ca,
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.client_ca = &authority.ca,
                                                 .max_version = tls_versions[_i / MODE_COUNT]});
     struct host *host = host_open(
         _i % MODE_COUNT, "forward . tls://%s {\n tls %s %s %s\n tls_servername " SERVER_NAME "\n}",
@@ -240,10 +201,9 @@ END_TEST
  * handshake. */
 START_TEST(client_certificate_missing)
 {
-    up = authority_upstream(&authority, KIND_DOT,
-                            &(struct tls_setup){.client_ca = &authority.ca,
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.client_ca = &authority.ca,
                                                 .max_version = tls_versions[_i / MODE_COUNT]});
-    struct host *host = open_one(_i % MODE_COUNT, "max_connect_attempts 1\n max_fails 0");
+    struct host *host = fixture_open(_i % MODE_COUNT, "max_connect_attempts 1\n max_fails 0");
     const struct outcome *outcome = host_ask(host, "noclient.test");
     ck_assert_uint_eq(outcome->kind, FWD_KIND_RCODE);
     ck_assert_int_eq(outcome->error, FWD_ERR_TLS_HANDSHAKE);
@@ -253,16 +213,14 @@ START_TEST(client_certificate_missing)
 }
 END_TEST
 
-/* --- handshakes that fail
- * ----------------------------------------------------------------------------------------- */
+/* --- handshakes that fail ------------------------------------------------------------------------- */
 
 /* TLS 1.2 is the floor (case 28). */
 START_TEST(old_tls_case_28)
 {
-    up = authority_upstream(
-        &authority, KIND_DOT,
-        &(struct tls_setup){.min_version = TLS1_VERSION, .max_version = TLS1_1_VERSION});
-    struct host *host = open_one(_i, "max_connect_attempts 1\n max_fails 0");
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.min_version = TLS1_VERSION,
+                                                   .max_version = TLS1_1_VERSION});
+    struct host *host = fixture_open(_i, "max_connect_attempts 1\n max_fails 0");
     const struct outcome *outcome = host_ask(host, "old.test");
     ck_assert_int_eq(outcome->error, FWD_ERR_TLS_HANDSHAKE);
     check_detail(outcome, "protocol version");
@@ -273,8 +231,10 @@ END_TEST
 /* A server that is no TLS server at all. */
 START_TEST(not_tls)
 {
-    up = authority_upstream(&authority, KIND_TCP, NULL);
-    struct host *host = open_one(_i, "max_connect_attempts 1\n max_fails 0");
+    fixture_upstream(KIND_TCP, NULL);
+    struct host *host =
+        host_open(_i, "forward . tls://%s {\n max_connect_attempts 1\n max_fails 0\n}",
+                  tls_upstream_addr(up));
     const struct outcome *outcome = host_ask(host, "plain.test");
     ck_assert_uint_eq(outcome->kind, FWD_KIND_RCODE);
     check_detail(outcome, "handshake tls ");
@@ -285,15 +245,15 @@ END_TEST
 /* A server with another protocol on its mind refuses `dot`; one that knows no ALPN is fine. */
 START_TEST(other_protocols)
 {
-    up = authority_upstream(&authority, KIND_DOT, &(struct tls_setup){.alpn = "h2"});
-    struct host *host = open_one(_i, "max_connect_attempts 1\n max_fails 0");
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.alpn = "h2"});
+    struct host *host = fixture_open(_i, "max_connect_attempts 1\n max_fails 0");
     const struct outcome *outcome = host_ask(host, "alpn.test");
     ck_assert_int_eq(outcome->error, FWD_ERR_TLS_HANDSHAKE);
     check_detail(outcome, "no application protocol");
     host_close(host);
     tls_upstream_destroy(up);
-    up = authority_upstream(&authority, KIND_DOT, &(struct tls_setup){.alpn = ""});
-    host = open_one(_i, "");
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.alpn = ""});
+    host = fixture_open(_i, "");
     ask_good(host, "noalpn.test");
     host_close(host);
 }
@@ -314,7 +274,7 @@ enum { STALLS = sizeof(stalls) / sizeof(*stalls) };
  * asked. Nobody else waits with it. */
 START_TEST(stalled_handshake)
 {
-    up = authority_upstream(&authority, KIND_DOT, &stalls[_i / MODE_COUNT]);
+    fixture_upstream(KIND_DOT, &stalls[_i / MODE_COUNT]);
     other = authority_upstream(&authority, KIND_DOT, NULL);
     struct host *host =
         host_open(_i % MODE_COUNT,
@@ -341,9 +301,9 @@ END_TEST
 /* With nobody else to ask the error says where it stalled, and the query's budget ends it. */
 START_TEST(stalled_handshake_alone)
 {
-    up = authority_upstream(&authority, KIND_DOT, &stalls[_i % MODE_COUNT]);
+    fixture_upstream(KIND_DOT, &stalls[_i % MODE_COUNT]);
     struct host *host =
-        open_one(_i, "handshake_timeout 200ms\n max_connect_attempts 2\n max_fails 0");
+        fixture_open(_i, "handshake_timeout 200ms\n max_connect_attempts 2\n max_fails 0");
     const struct outcome *outcome = host_ask(host, "alone.test");
     ck_assert_int_eq(outcome->error, FWD_ERR_TIMEOUT);
     check_detail(outcome, "handshake tls ");
@@ -356,8 +316,8 @@ END_TEST
 /* Cancel in the middle of a handshake: one end, and no connection stays behind. */
 START_TEST(cancel_in_handshake)
 {
-    up = authority_upstream(&authority, KIND_DOT, &stalls[0]);
-    struct host *host = open_one(_i, "");
+    fixture_upstream(KIND_DOT, &stalls[0]);
+    struct host *host = fixture_open(_i, "");
     uint64_t token = host_send(host, "cancel.test");
     work_until(host, tls_upstream_counts(up).opened == 1);
     ck_assert_int_eq(host->forward->cancel(host->instance, host_outcome(host, token)->handle),
@@ -368,8 +328,7 @@ START_TEST(cancel_in_handshake)
 }
 END_TEST
 
-/* --- connections that end
- * ----------------------------------------------------------------------------------------- */
+/* --- connections that end ------------------------------------------------------------------------- */
 
 /* case 78: a server that closes after each answer, by FIN, RST, or close_notify and FIN: no query
  * is lost, no error counted. */
@@ -377,11 +336,11 @@ START_TEST(closes_after_each_answer_case_78)
 {
     static const struct tls_rule rules[] = {
         {.after = END_FIN}, {.after = END_FIN, .notify = true}, {.after = END_RST, .after_ms = 2}};
-    up = authority_upstream(&authority, KIND_DOT, NULL);
+    fixture_upstream(KIND_DOT, NULL);
     tls_upstream_set(up, &rules[_i / MODE_COUNT]);
     /* a reset takes with it what has not been read yet: it comes a little later, when the
      * connection is idle or in use again */
-    struct host *host = open_one(_i % MODE_COUNT, "max_fails 0\n max_connect_attempts 0");
+    struct host *host = fixture_open(_i % MODE_COUNT, "max_fails 0\n max_connect_attempts 0");
     for (unsigned i = 0; i < 20; i++) {
         ask_good(host, "closing.test");
     }
@@ -397,21 +356,14 @@ END_TEST
 START_TEST(idle_connections_die_cases_49_78)
 {
     static const enum ending endings[] = {END_FIN, END_RST};
-    up = authority_upstream(&authority, KIND_DOT, NULL);
+    fixture_upstream(KIND_DOT, NULL);
     /* the blow may fall in the middle of a handshake too, and that costs an attempt */
-    struct host *host = open_one(_i % MODE_COUNT, "max_connect_attempts 4\n max_fails 0");
+    struct host *host = fixture_open(_i % MODE_COUNT, "max_connect_attempts 4\n max_fails 0");
     for (unsigned round = 0; round < 3; round++) {
         (void)host_send_batch(host, "idle", 10);
         host_wait_all(host, 10000);
         tls_upstream_kill(up, endings[_i / MODE_COUNT]);
-        uint64_t first = host_send_batch(host, "after", 10);
-        host_wait_all(host, 10000);
-        for (unsigned i = 0; i < 10; i++) {
-            char name[32];
-            (void)snprintf(name, sizeof(name), "after%u.test", i);
-            const struct outcome *outcome = host_outcome(host, first + i);
-            ck_assert_msg(outcome_good(outcome, name), "%s: %s", name, outcome->detail);
-        }
+        ask_batch(host, "after", 10);
     }
     host_close(host);
 }
@@ -431,10 +383,9 @@ START_TEST(broken_records)
 {
     static struct tls_rule rules[] = {
         {.half_record = true}, {.garbage = true}, {.renegotiate = true}, {.instead = END_RST}};
-    up = authority_upstream(&authority, KIND_DOT,
-                            &(struct tls_setup){.max_version = TLS1_2_VERSION});
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.max_version = TLS1_2_VERSION});
     tls_upstream_script(up, break_first, &rules[_i / MODE_COUNT]);
-    struct host *host = open_one(_i % MODE_COUNT, "max_fails 0\n max_connect_attempts 2");
+    struct host *host = fixture_open(_i % MODE_COUNT, "max_fails 0\n max_connect_attempts 2");
     ask_good(host, "broken.test");
     ask_good(host, "whole.test");
     host_close(host);
@@ -444,17 +395,10 @@ END_TEST
 /* The greatest answers, many at once, through records of 16 KiB. */
 START_TEST(greatest_answers)
 {
-    up = authority_upstream(&authority, KIND_DOT, NULL);
+    fixture_upstream(KIND_DOT, NULL);
     tls_upstream_set(up, &(struct tls_rule){.pad = 65000});
-    struct host *host = open_one(_i, "");
-    uint64_t first = host_send_batch(host, "great", 30);
-    host_wait_all(host, 20000);
-    for (unsigned i = 0; i < 30; i++) {
-        char name[32];
-        (void)snprintf(name, sizeof(name), "great%u.test", i);
-        ck_assert_msg(outcome_good(host_outcome(host, first + i), name), "%s: %s", name,
-                      host_outcome(host, first + i)->detail);
-    }
+    struct host *host = fixture_open(_i, "");
+    ask_batch(host, "great", 30);
     host_close(host);
 }
 END_TEST
@@ -462,8 +406,8 @@ END_TEST
 /* We say close_notify when we go. */
 START_TEST(we_say_goodbye)
 {
-    up = authority_upstream(&authority, KIND_DOT, NULL);
-    struct host *host = open_one(_i, "");
+    fixture_upstream(KIND_DOT, NULL);
+    struct host *host = fixture_open(_i, "");
     ask_good(host, "bye.test");
     host_wait_idle(host, 0, FWD_PROTO_TLS, 1);
     host_close(host);
@@ -478,33 +422,23 @@ END_TEST
 START_TEST(closed_again_and_again)
 {
     static const enum ending endings[] = {END_FIN, END_RST};
-    up = authority_upstream(&authority, KIND_DOT, NULL);
+    fixture_upstream(KIND_DOT, NULL);
     tls_upstream_kill_every(up, endings[_i / MODE_COUNT], 150);
-    struct host *host = open_one(_i % MODE_COUNT, "max_fails 0\n max_connect_attempts 0");
+    struct host *host = fixture_open(_i % MODE_COUNT, "max_fails 0\n max_connect_attempts 0");
     while (tls_upstream_counts(up).opened < 40) {
-        uint64_t first = host_send_batch(host, "again", 10);
-        host_wait_all(host, 20000);
-        for (unsigned i = 0; i < 10; i++) {
-            char name[32];
-            (void)snprintf(name, sizeof(name), "again%u.test", i);
-            ck_assert_msg(outcome_good(host_outcome(host, first + i), name), "%s: %s", name,
-                          host_outcome(host, first + i)->detail);
-        }
+        ask_batch(host, "again", 10);
     }
     host_close(host);
 }
 END_TEST
 
-/* --- sessions
- * -----------------------------------------------------------------------------------------------------
- */
+/* --- sessions ------------------------------------------------------------------------------------- */
 
 /* Sessions are resumed, as the server sees it; a ticket of TLS 1.3 is shown once. */
 START_TEST(sessions_are_resumed)
 {
-    up = authority_upstream(&authority, KIND_DOT,
-                            &(struct tls_setup){.max_version = tls_versions[_i / MODE_COUNT]});
-    struct host *host = open_one(_i % MODE_COUNT, "expire 0s");
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.max_version = tls_versions[_i / MODE_COUNT]});
+    struct host *host = fixture_open(_i % MODE_COUNT, "expire 0s");
     for (unsigned i = 0; i < 10; i++) {
         ask_good(host, "resume.test");
     }
@@ -520,8 +454,8 @@ END_TEST
 /* A burst of handshakes shares what tickets there are, and shows none twice. */
 START_TEST(tickets_in_a_burst)
 {
-    up = authority_upstream(&authority, KIND_DOT, NULL);
-    struct host *host = open_one(_i, "expire 0s");
+    fixture_upstream(KIND_DOT, NULL);
+    struct host *host = fixture_open(_i, "expire 0s");
     for (unsigned i = 0; i < 4; i++) {
         (void)host_send_batch(host, "burst", 20);
         host_wait_all(host, 20000);
@@ -540,8 +474,7 @@ START_TEST(sessions_per_name_case_26)
         &(struct certificate_form){.common_name = "both",
                                    .alt_names = "DNS:" SERVER_NAME ",DNS:two.test"},
         &authority.ca);
-    up = authority_upstream(&authority, KIND_DOT,
-                            &(struct tls_setup){.certificate = &both, .any_address = true});
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.certificate = &both, .any_address = true});
     unsigned port = tls_upstream_port(up);
     struct host *host =
         host_open(_i,
@@ -559,8 +492,7 @@ START_TEST(sessions_per_name_case_26)
 }
 END_TEST
 
-/* --- files that change
- * -------------------------------------------------------------------------------------------- */
+/* --- files that change ---------------------------------------------------------------------------- */
 
 /* A new authority's certificate in the file is believed without a restart, and what the old one
  * vouched for no longer, sessions included. */
@@ -571,8 +503,8 @@ START_TEST(new_authority_file)
     struct certificate shown = certificate_make(
         &(struct certificate_form){.common_name = "server", .alt_names = "DNS:" SERVER_NAME},
         &new_ca);
-    up = authority_upstream(&authority, KIND_DOT, NULL);
-    struct host *host = open_one(_i, "expire 0s\n max_fails 0\n max_connect_attempts 1");
+    fixture_upstream(KIND_DOT, NULL);
+    struct host *host = fixture_open(_i, "expire 0s\n max_fails 0\n max_connect_attempts 1");
     ask_good(host, "old.test");
     certificate_write(&new_ca, authority.ca_file, NULL);
     work_until(host, host_ask(host, "until.test")->error == FWD_ERR_TLS_VERIFY);
@@ -588,7 +520,7 @@ END_TEST
 START_TEST(new_client_certificate)
 {
     write_client("first");
-    up = authority_upstream(&authority, KIND_DOT, &(struct tls_setup){.client_ca = &authority.ca});
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.client_ca = &authority.ca});
     struct host *host = host_open(
         _i, "forward . tls://%s {\n tls %s %s %s\n tls_servername " SERVER_NAME "\n expire 0s\n}",
         tls_upstream_addr(up), authority_path(&authority, "client.pem"),
@@ -612,9 +544,7 @@ START_TEST(new_client_certificate)
 }
 END_TEST
 
-/* --- probes
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- probes --------------------------------------------------------------------------------------- */
 
 /** Queries of the test fail, probes get a refusal. */
 static void probes_only(void *arg, const struct tls_seen *query, struct tls_rule *rule)
@@ -627,10 +557,10 @@ static void probes_only(void *arg, const struct tls_seen *query, struct tls_rule
  * and any answer is health. */
 START_TEST(probes_cases_83_84)
 {
-    up = authority_upstream(&authority, KIND_DOT, NULL);
+    fixture_upstream(KIND_DOT, NULL);
     tls_upstream_script(up, probes_only, NULL);
     struct host *host =
-        open_one(_i, "health_check 50ms no_rec domain probe.test\n max_connect_attempts 1");
+        fixture_open(_i, "health_check 50ms no_rec domain probe.test\n max_connect_attempts 1");
     ck_assert_uint_eq(host_ask(host, "sick.test")->kind, FWD_KIND_RCODE);
     work_until(host, tls_upstream_counts(up).queries == 2);
     struct tls_seen probe = tls_upstream_seen(up, 1);
@@ -651,8 +581,8 @@ START_TEST(probes_verify)
     struct certificate wrong = certificate_make(
         &(struct certificate_form){.common_name = "server", .alt_names = "DNS:two.test"},
         &authority.ca);
-    up = authority_upstream(&authority, KIND_DOT, &(struct tls_setup){.certificate = &wrong});
-    struct host *host = open_one(_i, "health_check 20ms\n max_fails 1\n max_connect_attempts 1");
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.certificate = &wrong});
+    struct host *host = fixture_open(_i, "health_check 20ms\n max_fails 1\n max_connect_attempts 1");
     ck_assert_int_eq(host_ask(host, "down.test")->error, FWD_ERR_TLS_VERIFY);
     struct fwd_proxy *proxy = host->proxies->at(host->instance, 0);
     work_until(host, host->proxies->fails(proxy) > 1);
@@ -664,22 +594,14 @@ START_TEST(probes_verify)
 }
 END_TEST
 
-/* --- limits
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- limits --------------------------------------------------------------------------------------- */
 
 /* max_handshakes: a cold start with many queries shakes few hands at once, and all are answered. */
 START_TEST(few_handshakes_at_once)
 {
-    up = authority_upstream(&authority, KIND_DOT, NULL);
-    struct host *host = open_one(_i, "max_handshakes 2");
-    uint64_t first = host_send_batch(host, "cold", 40);
-    host_wait_all(host, 20000);
-    for (unsigned i = 0; i < 40; i++) {
-        char name[32];
-        (void)snprintf(name, sizeof(name), "cold%u.test", i);
-        ck_assert(outcome_good(host_outcome(host, first + i), name));
-    }
+    fixture_upstream(KIND_DOT, NULL);
+    struct host *host = fixture_open(_i, "max_handshakes 2");
+    ask_batch(host, "cold", 40);
     host_close(host);
 }
 END_TEST
@@ -687,8 +609,8 @@ END_TEST
 /* max_idle_conns keeps its meaning. */
 START_TEST(idle_limit_case_67)
 {
-    up = authority_upstream(&authority, KIND_DOT, NULL);
-    struct host *host = open_one(_i, "max_idle_conns 2");
+    fixture_upstream(KIND_DOT, NULL);
+    struct host *host = fixture_open(_i, "max_idle_conns 2");
     (void)host_send_batch(host, "limit", 10);
     host_wait_all(host, 10000);
     work_until(host, tls_upstream_counts(up).open == 2);
@@ -701,7 +623,7 @@ int main(void)
 {
     Suite *suite = suite_create("tls");
     TCase *tcase = tcase_create("tls");
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, fixture_setup, fixture_teardown);
     add_test(tcase, right_name_cases_28_64_81);
     add_test(tcase, names_and_addresses_case_28);
     add_test(tcase, name_with_a_dot);

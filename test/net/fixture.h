@@ -1,0 +1,33 @@
+/* What the tests of streams that carry many queries start from: an authority, an upstream, an
+ * instance that forwards to it, and questions that must be answered well.
+ *
+ * Threads: one. Ownership: fixture_teardown destroys the upstreams; hosts are the test's to close.
+ */
+#pragma once
+
+#include "authority.h"
+#include "host.h"
+
+extern struct authority authority;
+extern struct tls_upstream *up, *other; /**< the test's to create; NULL when there is none */
+
+/** For tcase_add_checked_fixture. */
+void fixture_setup(void);
+void fixture_teardown(void);
+
+/** Makes `up`. @param setup what it is like but for kind and certificate; NULL for nothing else */
+void fixture_upstream(enum tls_kind kind, const struct tls_setup *setup);
+
+/** An instance that forwards everything to `up` and knows its CA and name. @param more lines */
+struct host *fixture_open(int mode, const char *more);
+
+/** Asks, and fails the test unless the answer is the good one. */
+void ask_good(struct host *host, const char *name);
+
+/** Asks for `prefixNUMBER.test` in one call of serve; all must be answered well. */
+void ask_batch(struct host *host, const char *prefix, unsigned count);
+/** The same of a batch that has been sent, beginning with token `first`, and has ended. */
+void check_batch(struct host *host, const char *prefix, uint64_t first, unsigned count);
+
+/** Fails the test unless the text is in the outcome's detail. */
+void check_detail(const struct outcome *outcome, const char *text);
