@@ -89,12 +89,6 @@ static enum step end_answered(struct query *q, uint32_t kind, const struct outco
 
 /* --- one attempt -------------------------------------------------------------------------------------------------- */
 
-static const char *proto_name(uint32_t proto)
-{
-    static const char *const names[] = {"none", "udp", "tcp", "tls", "https"};
-    return proto < sizeof(names) / sizeof(names[0]) ? names[proto] : "?";
-}
-
 static uint32_t proto_for(const struct query *q)
 {
     const struct config_stanza *config = q->stanza->config;
@@ -110,18 +104,10 @@ static uint32_t proto_for(const struct query *q)
 
 static void note_error(struct query *q, const struct outcome *outcome)
 {
-    static const char *const phases[] = {"wait", "dial", "handshake", "write", "read"};
     q->error = outcome->error;
     q->proto = outcome->proto;
-    char cause[96] = "";
-    if (outcome->why != NULL) {
-        (void)snprintf(cause, sizeof(cause), ": %s", outcome->why);
-    } else if (outcome->sys_errno != 0 && outcome->error == FWD_ERR_SEND) {
-        (void)snprintf(cause, sizeof(cause), ": errno %d", outcome->sys_errno);
-    }
-    (void)snprintf(q->detail, sizeof(q->detail), "%s %s %s: %s%s after %.3f ms", phases[outcome->phase],
-                   proto_name(outcome->proto), q->proxy->text, error_text(outcome->error), cause,
-                   (double)outcome->elapsed_ns / 1e6);
+    fault_print(outcome, q->proxy->text, q->detail, sizeof(q->detail));
+    fault_note(&q->proxy->transport->fault, outcome, q->detail, services_real(services_of(q)));
 }
 
 /* Cases 51 and 82: one event for the query as the client sent it, one for the answer, both after the attempt. */

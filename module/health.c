@@ -33,6 +33,7 @@ static void health_unref(struct health *h)
 {
     if (atomic_fetch_sub_explicit(&h->refs, 1, memory_order_acq_rel) == 1) {
         engine_leave_transport(h->engine, h->transport);
+        fault_book_fini(&h->fault);
         free(h);
     }
 }
@@ -60,6 +61,7 @@ static struct health *health_make(struct engine *engine, struct transport *trans
     h->proto = stanza->force_tcp ? FWD_PROTO_TCP : FWD_PROTO_UDP;
     h->no_rec = stanza->health_no_rec;
     atomic_store(&h->refs, 1);
+    fault_book_init(&h->fault);
     write_probe(h, &stanza->health_domain);
     h->again.fire = probe_again;
     h->x.wire = h->probe;
@@ -131,14 +133,22 @@ void health_leave(struct health *health)
     health_unref(health);
 }
 
-static void probe_failed(struct health *h, int error)
+static void note_fault(struct health *h, const struct outcome *outcome)
+{
+    char text[FAULT_TEXT];
+    fault_print(outcome, h->transport->series->to, text, sizeof(text));
+    fault_note(&h->fault, outcome, text, services_real(&h->engine->services));
+}
+
+static void probe_failed(struct health *h, const struct outcome *outcome)
 {
     if (atomic_load(&h->stopped)) {
         health_unref(h);
         return;
     }
+    note_fault(h, outcome);
     uint32_t fails = atomic_load(&h->fails);
-    if (fails < UINT32_MAX && error != FWD_ERR_EXHAUSTED) { /* what this machine lacks says nothing about the upstream */
+    if (fails < UINT32_MAX && outcome->error != FWD_ERR_EXHAUSTED) { /* what this machine lacks says nothing about the upstream */
         atomic_store(&h->fails, fails + 1); /* the probe loop is the only writer */
     }
     series_health_failure(h->transport->series);
@@ -158,7 +168,7 @@ static void send_probe(struct health *h)
     uint64_t now = services_mono(&h->engine->services);
     h->x.limit_ns = now + PROBE_LIMIT_S * SECOND_NS;
     if (!transport_exchange(h->transport, &h->x, h->proto, EXCHANGE_ONE_SHOT, now, &outcome)) {
-        probe_failed(h, outcome.error);
+        probe_failed(h, &outcome);
     }
 }
 
@@ -166,7 +176,7 @@ static void probe_end(struct exchange *x, const struct outcome *outcome, struct 
 {
     struct health *h = (struct health *)((char *)x - offsetof(struct health, x));
     if (outcome->error != FWD_OK) {
-        probe_failed(h, outcome->error);
+        probe_failed(h, outcome);
         return;
     }
     atomic_store(&h->fails, 0);

@@ -8,6 +8,7 @@
 
 #include "config.h"
 #include "exchange.h"
+#include "fault.h"
 
 #include <stdatomic.h>
 
@@ -21,6 +22,7 @@ struct health {
     uint32_t users;
     atomic_uint refs;
 
+    struct fault_book fault; /* of probes */
     uint64_t interval_ns;
     uint32_t proto;
     bool no_rec;

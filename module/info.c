@@ -1,8 +1,8 @@
 /* The info document.
  *
- * Happy path: {"state", "io_threads", "in_flight", "config": {...}, "upstreams": [{"stanza", "addr", "transport", "down", "fails", "probes",
- * "pools": {"udp": {...}, "tcp": {...}}, "conn_wait": {...}}]} is built from the effective configuration and the transports and pushed to the
- * sink. conn_wait is the histogram of waits at a limit, once there was one, of all transports to that address.
+ * Happy path: {"state", "io_threads", "in_flight", "config": {...}, "upstreams": [{...}]} is built from the effective configuration and the
+ * transports and pushed to the sink. What an upstream's members mean stands in abi/forward-abi.json. latency and conn_wait are of all
+ * transports to that address since the process began, as the metrics are.
  *
  * Failure modes: out of memory: FWD_ERR_NOMEM, nothing is pushed.
  */
@@ -14,21 +14,22 @@
 #include "transport.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-static json_t *pool_json(struct pool *pool)
+static json_t *pool_json(const struct pool_counts *c)
 {
-    struct pool_counts c;
-    pool_get_counts(pool, &c);
-    json_t *closed = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "idle_limit", (json_int_t)c.overflow, "expire",
-                               (json_int_t)c.expired, "max_age", (json_int_t)c.aged, "uses", (json_int_t)c.used_up, "port_budget",
-                               (json_int_t)c.renewed, "error", (json_int_t)c.died, "stop", (json_int_t)c.stopped);
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "open", (json_int_t)c.open, "idle",
-                     (json_int_t)c.idle, "active", (json_int_t)(c.open - c.closing - c.idle), "dialling", (json_int_t)c.dialling,
-                     "waiting", (json_int_t)c.waiting, "hits", (json_int_t)c.hits, "misses", (json_int_t)c.misses, "dials",
-                     (json_int_t)c.dials, "shortages", (json_int_t)c.open_failed, "waits", (json_int_t)c.waits, "refused",
-                     (json_int_t)c.refused, "closed", closed);
+    json_t *closed = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "idle_limit", (json_int_t)c->overflow, "expire",
+                               (json_int_t)c->expired, "max_age", (json_int_t)c->aged, "uses", (json_int_t)c->used_up, "port_budget",
+                               (json_int_t)c->renewed, "error", (json_int_t)c->died, "stop", (json_int_t)c->stopped);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "open", (json_int_t)c->open, "idle",
+                     (json_int_t)c->idle, "active", (json_int_t)(c->open - c->closing - c->idle), "in_flight",
+                     (json_int_t)c->in_flight, "dialling", (json_int_t)c->dialling, "waiting", (json_int_t)c->waiting, "hits",
+                     (json_int_t)c->hits, "misses", (json_int_t)c->misses, "dials", (json_int_t)c->dials, "shortages",
+                     (json_int_t)c->open_failed, "waits", (json_int_t)c->waits, "refused", (json_int_t)c->refused, "closed",
+                     closed);
 }
 
 static const char *transport_name(uint32_t proto)
@@ -36,15 +37,75 @@ static const char *transport_name(uint32_t proto)
     return proto == FWD_PROTO_TLS ? "tls" : proto == FWD_PROTO_HTTPS ? "https" : "dns";
 }
 
+static const char *health_state(const struct fwd_proxy *proxy)
+{
+    if (health_down(proxy->health, proxy->stanza->config->max_fails)) {
+        return "down";
+    }
+    return atomic_load(&proxy->health->probing) ? "probing" : "up";
+}
+
+/* RFC 3339, in UTC. */
+static void moment_print(uint64_t real_ns, char *text, size_t size)
+{
+    time_t seconds = (time_t)(real_ns / 1000000000);
+    struct tm tm;
+    char date[32];
+    (void)strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &tm));
+    (void)snprintf(text, size, "%s.%03uZ", date, (unsigned)(real_ns / 1000000 % 1000));
+}
+
+/* NULL (in a document: null) when nothing has failed. */
+static json_t *fault_json(struct fault_book *book)
+{
+    struct fault fault;
+    char at[48];
+    fault_get(book, &fault);
+    if (fault.error == FWD_OK) {
+        return NULL;
+    }
+    moment_print(fault.real_ns, at, sizeof(at));
+    return json_pack("{s:s, s:s, s:s, s:s, s:f, s:s}", "at", at, "phase", fault_phase(fault.phase), "proto", fault_proto(fault.proto),
+                     "error", series_error_label(fault.error), "elapsed", (double)fault.elapsed_ns / 1e9, "text", fault.text);
+}
+
+static json_t *quantile_json(const struct histogram_sum *sum, double q)
+{
+    uint64_t from, to;
+    double value = (double)histogram_quantile(sum, q, &from, &to) / 1e9;
+    json_t *bound = to != UINT64_MAX ? json_real((double)to / 1e9) : NULL;
+    return json_pack("{s:f, s:f, s:o?}", "value", value, "from", (double)from / 1e9, "to", bound);
+}
+
+/* Of all answers, whatever their RCODE; NULL when there was none. */
+static json_t *latency_json(const struct series *series)
+{
+    struct histogram_sum sum = {.count = 0};
+    for (uint32_t rcode = 0; rcode < SERIES_RCODES; rcode++) {
+        series_add_duration(series, rcode, &sum);
+    }
+    if (sum.count == 0) {
+        return NULL;
+    }
+    return json_pack("{s:I, s:f, s:o, s:o, s:o}", "count", (json_int_t)sum.count, "mean",
+                     (double)sum.sum_ns / 1e9 / (double)sum.count, "p50", quantile_json(&sum, 0.5), "p90", quantile_json(&sum, 0.9),
+                     "p99", quantile_json(&sum, 0.99));
+}
+
 static json_t *upstream_json(const struct fwd_proxy *proxy)
 {
     struct transport *t = proxy->transport;
-    const struct health *h = proxy->health;
-    return json_pack("{s:i, s:s, s:s, s:b, s:I, s:I, s:b, s:{s:o, s:o}, s:o*}", "stanza", (int)proxy->stanza->index, "addr",
-                     proxy->text, "transport", transport_name(t->key.proto), "down",
-                     health_down(h, proxy->stanza->config->max_fails), "fails", (json_int_t)health_fails(h), "probes",
-                     (json_int_t)atomic_load(&h->probes), "probing", (int)atomic_load(&h->probing), "pools", "udp",
-                     pool_json(&t->udp), "tcp", pool_json(&t->stream), "conn_wait", metrics_waited(t->series));
+    struct health *h = proxy->health;
+    struct pool_counts udp, tcp;
+    pool_get_counts(&t->udp, &udp);
+    pool_get_counts(&t->stream, &tcp);
+    return json_pack("{s:i, s:s, s:s, s:s, s:I, s:I, s:o?, s:o?, s:o?, s:I, s:I, s:{s:o, s:o}, s:o*}", "stanza",
+                     (int)proxy->stanza->index, "addr", proxy->text, "transport", transport_name(t->key.proto), "state",
+                     health_state(proxy), "fails", (json_int_t)health_fails(h), "probes", (json_int_t)atomic_load(&h->probes),
+                     "last_error", fault_json(&t->fault), "last_probe_error", fault_json(&h->fault), "latency",
+                     latency_json(t->series), "in_flight", (json_int_t)udp.in_flight + tcp.in_flight, "ports",
+                     (json_int_t)udp.open + tcp.open, "pools", "udp", pool_json(&udp), "tcp", pool_json(&tcp), "conn_wait",
+                     metrics_waited(t->series));
 }
 
 static json_t *upstreams_json(const struct fwd_instance *instance)

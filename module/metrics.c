@@ -129,35 +129,29 @@ static void add_if_used(struct collector *c, enum family family, const char *con
     }
 }
 
-/* Sum over the shards of the histogram whose pointer lies at this offset; NULL when it has no observation, or out of memory. */
-static json_t *histogram_json(const struct series *s, size_t offset)
+/* NULL when there is no observation, or out of memory. */
+static json_t *histogram_json(const struct histogram_sum *sum)
 {
-    uint64_t counts[SERIES_BUCKETS + 1] = {0}, total = 0, sum_ns = 0;
-    for (uint32_t i = 0; i < SERIES_SHARDS; i++) {
-        struct histogram *h = atomic_load((_Atomic(struct histogram *) *)((char *)&s->shards[i] + offset));
-        for (uint32_t b = 0; h != NULL && b <= SERIES_BUCKETS; b++) {
-            counts[b] += load(&h->buckets[b]);
-        }
-        sum_ns += h != NULL ? load(&h->sum_ns) : 0;
+    uint64_t total = 0;
+    if (sum->count == 0) {
+        return NULL;
     }
     json_t *buckets = json_array();
-    double bound = 0.00025;
+    double bound = SERIES_LEAST_NS / 1e9;
     for (uint32_t b = 0; b < SERIES_BUCKETS; b++, bound *= 2) {
-        total += counts[b];
+        total += sum->buckets[b];
         (void)json_array_append_new(buckets, json_pack("{s:f, s:I}", "le", bound, "count", (json_int_t)total));
     }
-    total += counts[SERIES_BUCKETS];
-    if (total == 0 || json_array_size(buckets) != SERIES_BUCKETS) {
+    if (json_array_size(buckets) != SERIES_BUCKETS) {
         json_decref(buckets);
         return NULL;
     }
-    return json_pack("{s:o, s:f, s:I}", "buckets", buckets, "sum", (double)sum_ns / 1e9, "count", (json_int_t)total);
+    return json_pack("{s:o, s:f, s:I}", "buckets", buckets, "sum", (double)sum->sum_ns / 1e9, "count", (json_int_t)sum->count);
 }
 
-static void add_histogram(struct collector *c, enum family family, const char *const *labels, const struct series *s,
-                          size_t offset)
+static void add_histogram(struct collector *c, enum family family, const char *const *labels, const struct histogram_sum *sum)
 {
-    json_t *value = histogram_json(s, offset);
+    json_t *value = histogram_json(sum);
     if (value != NULL) {
         add_sample(c, family, labels, value);
     }
@@ -165,7 +159,9 @@ static void add_histogram(struct collector *c, enum family family, const char *c
 
 json_t *metrics_waited(const struct series *series)
 {
-    return histogram_json(series, offsetof(struct series_shard, waited));
+    struct histogram_sum sum = {.count = 0};
+    series_add_waited(series, &sum);
+    return histogram_json(&sum);
 }
 
 static void collect_duration(struct collector *c, const struct series *s, uint32_t rcode)
@@ -174,7 +170,9 @@ static void collect_duration(struct collector *c, const struct series *s, uint32
     (void)snprintf(number, sizeof(number), "%u", (unsigned)rcode);
     const char *name = rcode_mnemonic((int)rcode);
     const char *const labels[] = {"forward", s->to, name != NULL ? name : number};
-    add_histogram(c, DURATION, labels, s, offsetof(struct series_shard, duration) + rcode * sizeof(struct histogram *));
+    struct histogram_sum sum = {.count = 0};
+    series_add_duration(s, rcode, &sum);
+    add_histogram(c, DURATION, labels, &sum);
 }
 
 static void add_count_if_used(struct collector *c, enum family family, const char *const *labels, uint64_t n)
@@ -237,7 +235,9 @@ static void collect_series(struct collector *c, struct series *s)
         const char *const labels[] = {s->to, resumed != 0 ? "true" : "false"};
         add_if_used(c, HANDSHAKES, labels, s, offsetof(struct series_shard, handshakes) + resumed * sizeof(uint64_t));
     }
-    add_histogram(c, WAITED, (const char *const[]){s->to}, s, offsetof(struct series_shard, waited));
+    struct histogram_sum waited = {.count = 0};
+    series_add_waited(s, &waited);
+    add_histogram(c, WAITED, (const char *const[]){s->to}, &waited);
     add_if_used(c, STALE, (const char *const[]){s->to}, s, offsetof(struct series_shard, stale));
 }
 

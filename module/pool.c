@@ -68,6 +68,12 @@ static void pin(struct pool_node *node)
     atomic_fetch_add_explicit(&node->pins, 1, memory_order_relaxed);
 }
 
+/* Exchanges in the books on this node: a spare one's place is nobody's. */
+static uint32_t in_flight_on(const struct pool_node *node)
+{
+    return node->counted && !node->spare ? node->used : 0;
+}
+
 /* Puts a node that is going to be closed to its reason's account, once. */
 static void count_out_locked(struct pool *pool, struct pool_node *node, uint64_t *reason)
 {
@@ -174,6 +180,7 @@ static void use_locked(struct pool *pool, struct pool_node *node)
     unlink_locked(pool, node);
     pin(node);
     node->used++;
+    pool->counts.in_flight++;
     if (has_room(pool, node)) {
         push_locked(pool, node, PLACE_SHARED);
     }
@@ -287,6 +294,7 @@ void pool_adopt(struct pool *pool, struct pool_node *node, enum pool_adopted how
     node->used_ns = now_ns;
     node->until_ns = limits->max_age_ns > 0 ? now_ns + limits->max_age_ns - shorter : UINT64_MAX;
     pool->counts.dialling -= how == ADOPT_READY;
+    pool->counts.in_flight += !node->spare;
     pool->counts.dials++;
     if (node->spare) {
         push_locked(pool, node, PLACE_SPARE);
@@ -301,6 +309,7 @@ void pool_disown(struct pool *pool, struct pool_node *node)
     pthread_mutex_lock(&pool->mutex);
     unlink_locked(pool, node);
     pool->counts.dialling += !node->dialling;
+    pool->counts.in_flight -= in_flight_on(node);
     pool->counts.dials--;
     node->counted = node->dialling = false;
     pthread_mutex_unlock(&pool->mutex);
@@ -459,6 +468,7 @@ static enum pool_gave give_locked(struct pool *pool, struct pool_node *node, boo
                                   struct pool_waiter **ret_waiter)
 {
     const struct pool_limits *limits = &pool->limits;
+    pool->counts.in_flight -= in_flight_on(node) > 0; /* closed nodes have been counted out */
     node->used--;
     node->uses += !node->spare;
     node->spare = false;
@@ -536,6 +546,7 @@ struct pool_waiter *pool_closed(struct pool *pool, struct pool_node *node)
     if (node->counted) {
         pool->counts.open--;
         pool->counts.closing--;
+        pool->counts.in_flight -= in_flight_on(node);
         pool->starved = false; /* what it held is free again */
         node->counted = node->closing = false;
     }

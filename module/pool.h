@@ -54,6 +54,7 @@ struct pool_counts {
     uint32_t closing; /**< nobody's any more, but not closed yet */
     uint32_t dialling;
     uint32_t waiting;
+    uint32_t in_flight; /**< places taken: exchanges, several on a shared node */
     uint32_t peak; /**< most in use, dialling and waiting at once since the last sweep */
     uint64_t hits;
     uint64_t misses;      /**< takes for which one was to be opened */

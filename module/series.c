@@ -214,7 +214,7 @@ static void observe(_Atomic(struct histogram *) *at, uint64_t took_ns)
         return;
     }
     uint32_t bucket = 0;
-    for (uint64_t bound = 250000; bucket < SERIES_BUCKETS && took_ns > bound; bound *= 2) {
+    for (uint64_t bound = SERIES_LEAST_NS; bucket < SERIES_BUCKETS && took_ns > bound; bound *= 2) {
         bucket++;
     }
     add(&h->buckets[bucket], 1);
@@ -229,4 +229,47 @@ void series_duration(struct series *series, uint32_t rcode, uint64_t took_ns)
 void series_waited(struct series *series, uint64_t took_ns)
 {
     observe(&shard_of(series)->waited, took_ns);
+}
+
+static void histogram_add(_Atomic(struct histogram *) const *at, struct histogram_sum *sum)
+{
+    struct histogram *h = atomic_load_explicit(at, memory_order_acquire);
+    for (uint32_t b = 0; h != NULL && b <= SERIES_BUCKETS; b++) {
+        uint64_t n = atomic_load_explicit(&h->buckets[b], memory_order_relaxed);
+        sum->buckets[b] += n;
+        sum->count += n;
+    }
+    sum->sum_ns += h != NULL ? atomic_load_explicit(&h->sum_ns, memory_order_relaxed) : 0;
+}
+
+void series_add_duration(const struct series *series, uint32_t rcode, struct histogram_sum *sum)
+{
+    for (uint32_t i = 0; i < SERIES_SHARDS; i++) {
+        histogram_add(&series->shards[i].duration[rcode], sum);
+    }
+}
+
+void series_add_waited(const struct series *series, struct histogram_sum *sum)
+{
+    for (uint32_t i = 0; i < SERIES_SHARDS; i++) {
+        histogram_add(&series->shards[i].waited, sum);
+    }
+}
+
+uint64_t histogram_quantile(const struct histogram_sum *sum, double q, uint64_t *ret_from_ns, uint64_t *ret_to_ns)
+{
+    double rank = q * (double)sum->count;
+    uint64_t below = 0, from = 0, to = SERIES_LEAST_NS;
+    uint32_t b = 0;
+    while (b < SERIES_BUCKETS && (double)(below + sum->buckets[b]) < rank) {
+        below += sum->buckets[b++];
+        from = to;
+        to *= 2;
+    }
+    *ret_from_ns = from;
+    *ret_to_ns = b < SERIES_BUCKETS ? to : UINT64_MAX;
+    if (b == SERIES_BUCKETS || sum->buckets[b] == 0) {
+        return from;
+    }
+    return from + (uint64_t)((double)(to - from) * (rank - (double)below) / (double)sum->buckets[b]);
 }

@@ -15,6 +15,7 @@
 
 enum {
     SERIES_SHARDS = 8,
+    SERIES_LEAST_NS = 250000, /**< upper bound of the first bucket */
     SERIES_BUCKETS = 16, /**< 0.25 ms doubled up to 8.192 s, as CoreDNS's TimeBuckets; one more for the rest */
     SERIES_RCODES = 24,  /**< the last one collects all higher rcodes */
     SERIES_PROTOS = FWD_PROTO_HTTPS + 1,
@@ -24,6 +25,13 @@ enum {
 struct histogram {
     _Atomic uint64_t buckets[SERIES_BUCKETS + 1];
     _Atomic uint64_t sum_ns;
+};
+
+/** The sum of histograms. */
+struct histogram_sum {
+    uint64_t buckets[SERIES_BUCKETS + 1];
+    uint64_t count;
+    uint64_t sum_ns;
 };
 
 struct series_shard {
@@ -83,6 +91,17 @@ void series_health_failure(struct series *series);
 
 /** A successful attempt (case 80). */
 void series_duration(struct series *series, uint32_t rcode, uint64_t took_ns);
+
+/** Adds the durations of one rcode, or the waits for a connection, of all shards. */
+void series_add_duration(const struct series *series, uint32_t rcode, struct histogram_sum *sum);
+void series_add_waited(const struct series *series, struct histogram_sum *sum);
+
+/** A quantile, as exact as a bucket is wide: within a factor of two.
+ *  @param q above 0, at most 1
+ *  @param[out] ret_from_ns,ret_to_ns the bounds of its bucket; to is UINT64_MAX in the last one
+ *  @return the value in between if the bucket's observations lie evenly in it, as Prometheus's histogram_quantile has it; the lower bound in
+ *          the last bucket. 0 when there is no observation */
+uint64_t histogram_quantile(const struct histogram_sum *sum, double q, uint64_t *ret_from_ns, uint64_t *ret_to_ns);
 
 /** A TLS handshake was completed. */
 void series_handshake(struct series *series, bool resumed);

@@ -134,6 +134,7 @@ struct transport *transport_create(struct engine *engine, const struct transport
     atomic_store(&t->dial_avg_ns, 15 * SECOND_NS);
     t->janitor.fire = janitor_fire;
     t->refill.fire = refill_fire;
+    fault_book_init(&t->fault);
     t->timer_loop = engine_any_loop(engine);
     loop_arm(t->timer_loop, &t->janitor, services_mono(&engine->services) + JANITOR_S * SECOND_NS);
     want_refill(t);
@@ -155,6 +156,7 @@ void transport_unref(struct transport *transport)
     series_leave(transport->series, &transport->books[1]);
     pool_fini(&transport->udp);
     pool_fini(&transport->stream);
+    fault_book_fini(&transport->fault);
     if (transport->key.tls != NULL) {
         engine_leave_tls(transport->engine, transport->key.tls);
     }

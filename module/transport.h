@@ -9,6 +9,7 @@
 
 #include "advice.h"
 #include "conn.h"
+#include "fault.h"
 #include "pool.h"
 #include "series.h"
 
@@ -56,6 +57,7 @@ struct transport {
     struct health *healths;           /* likewise */
     atomic_uint refs;
     struct series *series;
+    struct fault_book fault; /* of attempts */
     struct series_pool books[2];
     struct advice advice[2]; /* the janitor's */
     char *authority; /* of DoH requests */

@@ -1,7 +1,9 @@
 /* Writing what the module's info says.
  *
  * Happy path: the current epoch is held, its instances asked one after the other, the document or
- * the table written.
+ * the table written. A row of the table is an upstream: its health, the quantiles of its latency
+ * (exact to a factor of two: the module's buckets double), exchanges in flight, ports in use, and of
+ * each pool the idle and the busy connections, hits and misses; below it the last errors.
  * Failure modes: out of memory sets out->failed. Members that a newer module adds to an upstream
  * are printed below its line as they are.
  */
@@ -80,8 +82,10 @@ static void pool_print(const json_t *pool, struct text *out)
 /* What the columns do not show. */
 static void rest_print(json_t *upstream, struct text *out)
 {
-    static const char *const shown[] = {"stanza", "addr",    "transport", "down",
-                                        "fails",  "probing", "probes",    "pools"};
+    static const char *const shown[] = {
+        "stanza",  "addr",      "transport", "state", "fails",      "probes",
+        "latency", "in_flight", "ports",     "pools", "last_error", "last_probe_error",
+    };
     const char *name;
     json_t *value;
     json_object_foreach(upstream, name, value)
@@ -92,27 +96,50 @@ static void rest_print(json_t *upstream, struct text *out)
         }
         char *text = known ? NULL : json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
         if (text != NULL) {
-            text_printf(out, "            %s %s\n", name, text);
+            text_printf(out, "          %s %s\n", name, text);
         }
         free(text);
     }
 }
 
+static void quantile_print(const json_t *latency, const char *name, struct text *out)
+{
+    const json_t *quantile = json_object_get(latency, name);
+    if (quantile == NULL) {
+        text_printf(out, " %8s", "-");
+        return;
+    }
+    double seconds = json_real_value(json_object_get(quantile, "value"));
+    text_printf(out, " %8.2f", seconds * 1000);
+}
+
+static void fault_print(const json_t *fault, const char *name, struct text *out)
+{
+    if (!json_is_object(fault)) {
+        return;
+    }
+    text_printf(out, "          %s %s %s\n", name, json_string_value(json_object_get(fault, "at")),
+                json_string_value(json_object_get(fault, "text")));
+}
+
 static void upstream_print(json_t *upstream, struct text *out)
 {
     const json_t *pools = json_object_get(upstream, "pools");
-    bool down = json_is_true(json_object_get(upstream, "down"));
-    bool probing = json_is_true(json_object_get(upstream, "probing"));
+    const json_t *latency = json_object_get(upstream, "latency");
     text_printf(out, "  %6lld  %-28s %-5s %-7s %5lld %6lld", number(upstream, "stanza") + 1,
                 json_string_value(json_object_get(upstream, "addr")),
                 json_string_value(json_object_get(upstream, "transport")),
-                down      ? "down"
-                : probing ? "probing"
-                          : "up",
-                number(upstream, "fails"), number(upstream, "probes"));
+                json_string_value(json_object_get(upstream, "state")), number(upstream, "fails"),
+                number(upstream, "probes"));
+    quantile_print(latency, "p50", out);
+    quantile_print(latency, "p90", out);
+    quantile_print(latency, "p99", out);
+    text_printf(out, "  %9lld %6lld", number(upstream, "in_flight"), number(upstream, "ports"));
     pool_print(json_object_get(pools, "udp"), out);
     pool_print(json_object_get(pools, "tcp"), out);
     text_append(out, "\n", 1);
+    fault_print(json_object_get(upstream, "last_error"), "last error", out);
+    fault_print(json_object_get(upstream, "last_probe_error"), "last probe error", out);
     rest_print(upstream, out);
 }
 
@@ -128,9 +155,12 @@ static void server_print(const json_t *server, struct text *out)
     }
     text_printf(out, ": %s, %lld in flight\n", json_string_value(json_object_get(forward, "state")),
                 number(forward, "in_flight"));
-    text_printf(out, "  %6s  %-28s %-5s %-7s %5s %6s  %6s %6s %9s %9s  %6s %6s %9s %9s\n", "stanza",
-                "upstream", "kind", "state", "fails", "probes", "udp", "busy", "hits", "misses",
-                "tcp", "busy", "hits", "misses");
+    text_printf(out,
+                "  %6s  %-28s %-5s %-7s %5s %6s %8s %8s %8s  %9s %6s  %6s %6s %9s %9s"
+                "  %6s %6s %9s %9s\n",
+                "stanza", "upstream", "kind", "state", "fails", "probes", "p50 ms", "p90", "p99",
+                "in flight", "ports", "udp", "busy", "hits", "misses", "tcp", "busy", "hits",
+                "misses");
     size_t i;
     json_t *upstream;
     json_array_foreach(json_object_get(forward, "upstreams"), i, upstream)

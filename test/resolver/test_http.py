@@ -246,6 +246,25 @@ class Info(Http):
         self.assertIn(". on 127.0.0.1:0: does not forward\n", table)
         self.assertEqual(self.get(port, "/forward?format=xml")[0], 400)
 
+    def test_last_error_and_latency(self):
+        """What the columns and the lines below them say is what the document says."""
+        upstream = self.upstream()
+        forward = f"forward . {upstream.address} 127.0.0.1:1 {{\n policy sequential\n max_fails 0\n }}"
+        server = self.daemon(f".:0 {{\n bind 127.0.0.1\n health 127.0.0.1:0\n {forward}\n}}\n")
+        port = self.port(server, "health")
+        server.udp(wire.query("a.test"))
+        upstream.close()
+        server.udp(wire.query("b.test"))
+        good, dead = json.loads(self.get(port, "/forward")[1])["servers"][0]["forward"]["upstreams"]
+        self.assertEqual(good["latency"]["count"], 1)
+        self.assertIsNone(dead["latency"])
+        error = dead["last_error"]
+        self.assertEqual((error["proto"], error["error"]), ("udp", "refused"))
+        table = self.get(port, "/forward?format=text")[1]
+        self.assertRegex(table, rf"(?m)^ +1 +{good['addr']} .* {good['latency']['p50']['value'] * 1000:.2f} ")
+        self.assertRegex(table, rf"(?m)^ +1 +{dead['addr']} +dns +\w+ +\d+ +\d+ +- +- +- +\d+ +\d+ ")
+        self.assertRegex(table, r"(?m)^ +last error \d{4}-\d\d-\d\dT\S+Z (read|write) udp 127.0.0.1:1: connection refused after ")
+
     def test_signal(self):
         upstream = self.upstream()
         server = self.start("", upstream)

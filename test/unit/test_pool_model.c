@@ -87,6 +87,16 @@ static uint32_t model_dialling(void)
     return dialling;
 }
 
+static uint32_t model_in_flight(void)
+{
+    uint32_t in_flight = 0;
+    for (int i = 0; i < NODES; i++) {
+        const struct model_node *n = &model.nodes[i];
+        in_flight += n->in_books && !n->fresh_spare ? n->used : 0;
+    }
+    return in_flight;
+}
+
 static uint32_t model_idle(void)
 {
     uint32_t idle = 0;
@@ -363,6 +373,7 @@ static void compare_books(void)
     same(c.closing, model_closing());
     same(c.dialling, model_dialling());
     same(c.waiting, model.queued);
+    same(c.in_flight, model_in_flight());
     same(c.hits, m->hits);
     same(c.misses, m->misses);
     same(c.dials, m->dials);
