@@ -52,7 +52,11 @@ static int32_t forward_corefile_to_json(const struct fwd_directive *directive, f
     }
     json_t *doc;
     int r = stanza_parse(directive, &doc, error);
-    return r < 0 ? r : push_json(doc, sink, sink_arg, error);
+    if (doc == NULL) {
+        return r;
+    }
+    int pushed = push_json(doc, sink, sink_arg, r < 0 ? NULL : error);
+    return r < 0 ? r : pushed;
 }
 
 static int32_t forward_check(const char *config, uint64_t len, struct fwd_error *error)

@@ -7,7 +7,7 @@
  * Happy path: FROM, TO, the block, the checks of the whole, in CoreDNS's order (case 16).
  * Failure modes: FWD_ERR_SYNTAX for what the dispenser finds, with file and line in the text;
  * FWD_ERR_CONFIG for values, whose text has none in CoreDNS, but *error has them apart.
- * FWD_ERR_NOMEM. Nothing is returned then.
+ * FWD_ERR_NOMEM. Warnings of what stands before the error are returned all the same.
  */
 #include "stanza.h"
 
@@ -263,6 +263,13 @@ static int config_fill(struct stanza_parser *parser, json_t **ret)
     return FWD_OK;
 }
 
+/* The warnings alone, for what comes to an error; NULL when there are none. */
+static json_t *warnings_document(const struct stanza_parser *parser)
+{
+    return json_array_size(parser->warnings) > 0 ? json_pack("{s:O}", "warnings", parser->warnings)
+                                                 : NULL;
+}
+
 /* closed asks for the last block to be closed: what parsed a whole Corefile has seen to that. */
 static int directive_read(struct stanza_parser *parser, bool closed, json_t **ret)
 {
@@ -285,6 +292,9 @@ static int directive_read(struct stanza_parser *parser, bool closed, json_t **re
     }
     if (status == FWD_OK) {
         status = config_fill(parser, ret);
+    }
+    if (status != FWD_OK) {
+        *ret = warnings_document(parser);
     }
     json_decref(parser->stanzas);
     json_decref(parser->warnings);
@@ -379,6 +389,7 @@ int stanza_parse(const struct fwd_directive *directive, json_t **ret, struct fwd
     struct token_list list = {0};
     int status;
 
+    *ret = NULL;
     if (directive->struct_size < FWD_DIRECTIVE_MIN_SIZE ||
         (directive->tokens == NULL && directive->text == NULL)) {
         return error_set(error, FWD_ERR_ARG, NULL, "a directive needs tokens or text");

@@ -11,6 +11,7 @@
 /** Tokens, or text read with the Corefile's lexer, to {"forward": [STANZA, ...]}, every option
  * present; "warnings" is there when there are some. Host names stay what they are. Reads the
  * resolv.conf and TLS files that are named.
+ *  @param[out] ret with an error {"warnings"} alone, or NULL when there are none
  *  @return FWD_OK, FWD_ERR_ARG, FWD_ERR_SYNTAX and FWD_ERR_CONFIG with CoreDNS's text in *error,
  * FWD_ERR_NOMEM */
 int stanza_parse(const struct fwd_directive *directive, json_t **ret, struct fwd_error *error);

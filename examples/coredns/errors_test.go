@@ -37,6 +37,7 @@ func TestErrorsAsStock(t *testing.T) {
 		"forward . 192.0.2.1 {\nmax_concurrent -1\n}", "forward . 192.0.2.1\nforward . 192.0.2.2 {\nx\n}", "forward . \"\"",
 		"forward . 192.0.2.1 {\nresolver 127.0.0.1:1\n}\nforward x.test no-such-name.invalid {\nresolver 127.0.0.1:1\n}",
 		"forward . 192.0.2.1\nerratic {\ndrop x\n}", "cache x\nforward .", "forward . 192.0.2.1\nfoo", "log {\nx\n}\nforward .",
+		"forward 10.0.0.0/15 192.0.2.1 {\nexpire 1\n}", // with the warning of the network
 		"forward ." + strings.Repeat(" 192.0.2.1", 16), "import nowhere/*\nforward .",
 	} {
 		corefile := ".:0 {\n" + lines + "\n}\n"

@@ -299,6 +299,17 @@ static bool dnstap_read(const struct module *module, struct server *server, cons
     return tap_parse(tokens, &server->taps, failure);
 }
 
+/* What CoreDNS warns of goes to stderr: stdout may be the JSON of -validate. */
+static void warnings_print(const json_t *document, const char *prefix)
+{
+    size_t i;
+    const json_t *warning;
+    json_array_foreach(json_object_get(document, "warnings"), i, warning)
+    {
+        (void)fprintf(stderr, "[WARNING] %s%s\n", prefix, json_string_value(warning));
+    }
+}
+
 static bool forward_read(const struct module *module, struct server *server, const json_t *tokens,
                          struct failure *failure)
 {
@@ -326,13 +337,15 @@ static bool forward_read(const struct module *module, struct server *server, con
     module_error_init(&error);
     int status = module->forward->corefile_to_json(&directive, text_sink, &json, &error.error);
     free(array);
+    json_t *document = json_loadb(json.data != NULL ? json.data : "", json.len, 0, NULL);
+    text_fini(&json);
+    warnings_print(document, "plugin/forward: ");
     if (status < 0) {
-        text_fini(&json);
+        json_decref(document);
         return failure_from_module(failure, &error.error);
     }
     server->has_forward = true;
-    server->forward = json_loadb(json.data != NULL ? json.data : "", json.len, 0, NULL);
-    text_fini(&json);
+    server->forward = document;
     return server->forward != NULL ||
            failure_set(failure, "plugin/forward: the module's configuration is no JSON");
 }
@@ -402,17 +415,6 @@ static json_t *corefile_parse(const struct module *module, const struct corefile
     return tree;
 }
 
-/* What CoreDNS warns of goes to stderr: stdout may be the JSON of -validate. */
-static void warnings_print(const json_t *tree)
-{
-    size_t i;
-    const json_t *warning;
-    json_array_foreach(json_object_get(tree, "warnings"), i, warning)
-    {
-        (void)fprintf(stderr, "[WARNING] %s\n", json_string_value(warning));
-    }
-}
-
 static struct config *config_create(size_t count)
 {
     struct config *config = calloc(1, sizeof(*config));
@@ -445,7 +447,7 @@ struct config *config_load(const struct module *module, const struct corefile *c
     bool parsed = false;
     json_t *tree = corefile_parse(module, corefile, &parsed, failure);
     json_t *blocks = json_object_get(tree, "blocks");
-    warnings_print(tree);
+    warnings_print(tree, "");
     /* An unknown directive before a syntax error is what CoreDNS complains of. */
     if (!directives_check(blocks, failure) || !parsed) {
         json_decref(tree);

@@ -182,7 +182,10 @@ static json_t *forward_load(const json_t *corefile)
     }
     directive.tokens = list;
     directive.root = root;
-    (void)stanza_parse(&directive, &ret, &error);
+    if (stanza_parse(&directive, &ret, &error) != FWD_OK) {
+        json_decref(ret); /* warnings */
+        ret = NULL;
+    }
     free(list);
     free(root);
     return ret;

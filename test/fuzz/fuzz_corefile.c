@@ -46,6 +46,7 @@ static void forward_parse(const json_t *tokens)
     directive.token_count = (uint32_t)json_array_size(tokens);
     if (list == NULL || stanza_parse(&directive, &json, &error) != FWD_OK) {
         free(list);
+        json_decref(json);
         return;
     }
     text = json_dumps(json, 0);

@@ -194,6 +194,18 @@ class Refused(suite.Case):
         block(".:1") * 2 + block(".:99999"): "address 99999: invalid port",
     }
 
+    def test_case_14_warning_of_a_network(self):
+        """It is printed whatever becomes of the rest of the stanza."""
+        warning = (
+            "[WARNING] plugin/forward: Unsupported CIDR notation: '10.0.0.0/15' expands to multiple zones."
+            " Using only '0.10.in-addr.arpa.'.\n"
+        )
+        for option, status, error in (
+            ("expire 5s", 0, ""), ("expire 5", 1, 'plugin/forward: time: missing unit in duration "5"\n'),
+        ):
+            result = validate(block(".", f" forward 10.0.0.0/15 127.0.0.1 {{\n {option}\n }}\n"))
+            self.assertEqual((result.returncode, result.stderr), (status, warning + error))
+
     def test_case_08_and_13_errors(self):
         for corefile, error in self.errors.items():
             result = validate(corefile)

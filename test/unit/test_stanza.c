@@ -89,6 +89,31 @@ START_TEST(tokens_of_another_size)
 }
 END_TEST
 
+/* CoreDNS warns of a FROM as soon as it has read it, whatever it finds further down. */
+START_TEST(warnings_before_an_error)
+{
+    static const char *const rows[] = {
+        "forward 10.0.0.0/15 127.0.0.1 {\nexpire 5\n}",
+        "forward 10.0.0.0/15 127.0.0.1 {\nexpire 5s",
+        "forward 10.0.0.0/15 127.0.0.1 {\nmax_age 1s\n}",
+        "forward 10.0.0.0/15 127.0.0.1\nforward . 127.0.0.1:x:y",
+    };
+    static const char warning[] = "Unsupported CIDR notation: '10.0.0.0/15' expands to multiple "
+                                  "zones. Using only '0.10.in-addr.arpa.'.";
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        error.code = FWD_OK;
+        json_t *json = parse_text(rows[i]);
+        ck_assert_int_lt(error.code, FWD_OK);
+        ck_assert_uint_eq(json_object_size(json), 1);
+        json_t *warnings = json_object_get(json, "warnings");
+        ck_assert_uint_eq(json_array_size(warnings), 1);
+        ck_assert_str_eq(json_string_value(json_array_get(warnings, 0)), warning);
+        json_decref(json);
+    }
+}
+END_TEST
+
 /* What comes out goes into config_parse unchanged, and comes back the same; host names and odd
  * ports too. */
 START_TEST(accepted_by_config)
@@ -144,6 +169,7 @@ int main(void)
     tcase_add_test(tcase, text);
     tcase_add_test(tcase, text_errors);
     tcase_add_test(tcase, tokens_of_another_size);
+    tcase_add_test(tcase, warnings_before_an_error);
     tcase_add_test(tcase, accepted_by_config);
     tcase_add_test(tcase, options_are_known);
     suite_add_tcase(suite, tcase);

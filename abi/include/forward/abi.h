@@ -734,7 +734,8 @@ struct fwd_forward {
     uint32_t reserved;
 
     /** Translates the forward directives of a server block into the JSON configuration, every
-     *  option present with its default.
+     *  option present with its default. With an error the sink gets an object that has nothing
+     *  but the warnings of what stands before it, or is not called when there are none.
      *  @param directive Tokens or text.
      *  @param sink Takes the JSON.
      *  @param sink_arg First argument of sink. May be NULL.

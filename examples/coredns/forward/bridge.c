@@ -32,9 +32,9 @@ static struct bridge_text failure(int32_t status, const char *before, const char
 {
     struct bridge_text ret = {.status = status};
     size_t room = strlen(before) + strlen(text) + 1;
-    ret.data = malloc(room);
-    if (ret.data != NULL) {
-        ret.len = (uint64_t)snprintf(ret.data, room, "%s%s", before, text);
+    ret.error = malloc(room);
+    if (ret.error != NULL) {
+        (void)snprintf(ret.error, room, "%s%s", before, text);
     }
     return ret;
 }
@@ -131,15 +131,14 @@ static int32_t keep(void *arg, const char *data, uint64_t len)
     return FWD_OK;
 }
 
-/* What a call gave: its text, or that of its error. */
+/* What a call gave: its text, and that of its error. */
 static struct bridge_text outcome(struct bridge_text text, int32_t status, const char *message)
 {
-    if (status >= 0) {
-        text.status = status;
-        return text;
+    if (status < 0) {
+        text.error = failure(status, "", message[0] != '\0' ? message : bridge_strerror(status)).error;
     }
-    free(text.data);
-    return failure(status, "", message[0] != '\0' ? message : bridge_strerror(status));
+    text.status = status;
+    return text;
 }
 
 #define ERROR_WITH(message)                                                                        \

@@ -9,10 +9,11 @@
 
 #include "abi.h"
 
-/* Text that the module pushed, or the text of an error when status is negative. data may be NULL.
- */
+/* Text that the module pushed, which may be NULL; and when status is negative the text of the
+ * error, NULL when out of memory. */
 struct bridge_text {
     char *data;
+    char *error;
     uint64_t len;
     int32_t status;
 };

@@ -78,20 +78,21 @@ func modulePath() (string, error) {
 		strings.Join(installed, ", "))
 }
 
-// take turns a text of C's into one of Go's, or into an error.
+// take turns a text of C's into one of Go's, and its error into one.
 func take(text C.struct_bridge_text) ([]byte, error) {
 	defer C.free(unsafe.Pointer(text.data))
+	defer C.free(unsafe.Pointer(text.error))
 	data := C.GoBytes(unsafe.Pointer(text.data), C.int(text.len))
-	if text.status < 0 {
-		if len(data) == 0 {
-			return nil, errors.New("out of memory")
-		}
-		return nil, errors.New(string(data))
+	if text.status >= 0 {
+		return data, nil
 	}
-	return data, nil
+	if text.error == nil {
+		return data, errors.New("out of memory")
+	}
+	return data, errors.New(C.GoString(text.error))
 }
 
-// corefileToJSON hands the tokens of all forward lines of a server block over, as caddy's lexer made them.
+// corefileToJSON hands the tokens of all forward lines of a server block over, as caddy's lexer made them. With an error there may be warnings.
 func corefileToJSON(c *caddy.Controller, root string) ([]byte, error) {
 	var arena arena
 	defer arena.free()

@@ -39,6 +39,7 @@ func setup(c *caddy.Controller) error {
 // parse makes a handler of the tokens.
 func parse(c *caddy.Controller, root string) (*Forward, error) {
 	text, err := corefileToJSON(c, root)
+	warn(text)
 	if err != nil {
 		return nil, err
 	}
@@ -54,22 +55,22 @@ func parse(c *caddy.Controller, root string) (*Forward, error) {
 // ioThreads is one: it keeps up with all the goroutines that this process can run, and a second one only adds switches between threads.
 const ioThreads = "1"
 
-// adapt logs the module's warnings, takes them out of the configuration, and sets what is not for the Corefile to say.
+// warn logs the module's warnings, which are there with an error, too.
+func warn(document []byte) {
+	var members struct{ Warnings []string }
+	_ = json.Unmarshal(document, &members) // what is no JSON has none
+	for _, warning := range members.Warnings {
+		log.Warning(warning)
+	}
+}
+
+// adapt takes the warnings out of the configuration, and sets what is not for the Corefile to say.
 func adapt(config []byte) ([]byte, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(config, &members); err != nil {
 		return nil, err
 	}
-	var warnings []string
-	if members["warnings"] != nil {
-		if err := json.Unmarshal(members["warnings"], &warnings); err != nil {
-			return nil, err
-		}
-		delete(members, "warnings")
-	}
-	for _, warning := range warnings {
-		log.Warning(warning)
-	}
+	delete(members, "warnings")
 	members["io_threads"] = json.RawMessage(ioThreads)
 	return json.Marshal(members)
 }
