@@ -9,6 +9,7 @@
  */
 #include "config.h"
 
+#include "edns.h"
 #include "error.h"
 #include "gotext.h"
 #include "hostport.h"
@@ -445,6 +446,8 @@ static const struct member members[] = {
     {"connect_timeout", AT(connect_timeout_ns), member_read_duration, member_write_duration},
     {"handshake_timeout", AT(handshake_timeout_ns), member_read_duration, member_write_duration},
     {"tcp_keepalive", AT(tcp_keepalive_ns), member_read_duration, member_write_duration},
+    {"edns_keepalive", AT(edns_keepalive), member_read_bool, member_write_bool},
+    {"padding", AT(padding), member_read_uint32, member_write_uint32},
 };
 
 /* CoreDNS's defaults, and ours where CoreDNS has none. Returns false when out of memory. */
@@ -488,6 +491,10 @@ static int stanza_check(struct reader *reader, const struct config_stanza *stanz
     if (stanza->max_age_jitter > 100) {
         (void)reader_push(reader, "max_age_jitter");
         return reader_fail(reader, "max_age_jitter is a percentage: %" PRIu32, stanza->max_age_jitter);
+    }
+    if (stanza->padding > EDNS_MAX_BLOCK) {
+        (void)reader_push(reader, "padding");
+        return reader_fail(reader, "padding must not be more than %d: %" PRIu32, EDNS_MAX_BLOCK, stanza->padding);
     }
     if (stanza->handshake_timeout_ns == 0) {
         (void)reader_push(reader, "handshake_timeout");

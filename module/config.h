@@ -83,6 +83,8 @@ struct config_stanza {
     uint64_t connect_timeout_ns; /**< 0 adaptive (case 71) */
     uint64_t handshake_timeout_ns;
     uint64_t tcp_keepalive_ns; /**< 0 off */
+    uint32_t padding;          /**< block length; 0 off */
+    bool edns_keepalive;
 
     struct config_rcodes next;
     struct config_rcodes failover;

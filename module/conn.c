@@ -23,6 +23,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+enum { KEEPALIVE_UNIT_NS = 100 * 1000 * 1000 }; /* of TIMEOUT */
+
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT 24
 #endif
@@ -148,15 +150,17 @@ int conn_watch(struct conn *conn)
     return epoll_ctl(conn->loop->epoll_fd, EPOLL_CTL_ADD, conn->fd, &event) == 0 ? 0 : errno;
 }
 
-bool frame_init(struct frame *frame, const uint8_t *msg, uint32_t len)
+bool frame_init(struct frame *frame, const struct edns *edns, const uint8_t *msg, uint32_t len)
 {
-    frame->len = FRAME_HEADER + len;
-    frame->data = len <= FRAME_INLINE ? frame->space : malloc(frame->len);
+    uint32_t room = len + edns_room(edns);
+    frame->data = room <= FRAME_INLINE ? frame->space : malloc(FRAME_HEADER + room);
     if (frame->data == NULL) {
         return false;
     }
-    wire_put_u16(frame->data, (uint16_t)len);
     memcpy(frame->data + FRAME_HEADER, msg, len);
+    len = edns_off(edns) ? len : edns_add(edns, frame->data + FRAME_HEADER, len);
+    wire_put_u16(frame->data, (uint16_t)len);
+    frame->len = FRAME_HEADER + len;
     return true;
 }
 
@@ -311,21 +315,37 @@ bool conn_rekey(struct conn *conn, struct exchange *x, uint32_t seq, uint32_t ke
     return there;
 }
 
-static enum wire_answer check(const struct exchange *x, uint8_t *msg, uint32_t *len)
+/* @param[out] ret_timeout as edns_remove has it */
+static enum wire_answer check(const struct conn *conn, const struct exchange *x, uint8_t *msg, uint32_t *len, int32_t *ret_timeout)
 {
+    *ret_timeout = EDNS_NO_TIMEOUT;
     if (x->any_reply) {
         return *len < WIRE_HEADER ? ANSWER_SHORT : ANSWER_GOOD;
     }
-    return wire_answer_check(msg, len, x->wire, &x->query, x->id);
+    enum wire_answer answer = wire_answer_check(msg, len, x->wire, &x->query, x->id);
+    bool as_asked = answer != ANSWER_GOOD || edns_off(&conn->edns) || edns_remove(&conn->edns, x->wire, x->wire_len, msg, len, ret_timeout);
+    return as_asked ? answer : ANSWER_MALFORMED;
+}
+
+/* RFC 7828 3.2.2: the server closes the conn when it has been idle for so long; 0: it wants no more queries on it. */
+static void heed_timeout(struct conn *conn, int32_t timeout)
+{
+    struct pool *pool = transport_pool(conn->transport, conn->ops->proto);
+    if (timeout == 0) {
+        pool_retire(pool, &conn->node);
+    } else if (timeout != EDNS_NO_TIMEOUT) {
+        pool_bound_idle(pool, &conn->node, (uint64_t)timeout * KEEPALIVE_UNIT_NS);
+    }
 }
 
 enum wire_answer conn_match(struct conn *conn, uint32_t key, uint8_t *msg, uint32_t len, struct exchange **ret)
 {
     uint64_t now = services_mono(conn->loop->services);
+    int32_t timeout = EDNS_NO_TIMEOUT;
     conn->heard_ns = now;
     pthread_mutex_lock(&conn->loop->lock);
     struct exchange *x = conn_find_locked(conn, key);
-    enum wire_answer result = x != NULL ? check(x, msg, &len) : ANSWER_ID;
+    enum wire_answer result = x != NULL ? check(conn, x, msg, &len, &timeout) : ANSWER_ID;
     if (result == ANSWER_GOOD) {
         exchange_detach(x);
         x->outcome = (struct outcome){
@@ -340,6 +360,7 @@ enum wire_answer conn_match(struct conn *conn, uint32_t key, uint8_t *msg, uint3
         series_drop(conn->transport->series, result);
         return result;
     }
+    heed_timeout(conn, timeout);
     if (x->want_local) {
         conn_local_addr(conn, &x->outcome.local);
     }
@@ -391,7 +412,7 @@ static struct exchange *next_unsent(struct conn *conn, uint64_t now_ns)
 static int send_copy(struct conn *conn, struct exchange *x)
 {
     struct frame frame;
-    if (!frame_init(&frame, x->wire, x->wire_len)) {
+    if (!frame_init(&frame, &conn->edns, x->wire, x->wire_len)) {
         return ENOMEM;
     }
     wire_put_u16(frame.data + FRAME_HEADER, x->id);

@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "edns.h"
 #include "exchange.h"
 #include "pool.h"
 
@@ -55,6 +56,7 @@ struct conn {
     struct loop *loop;
     int fd;
     bool one_shot; /* for a probe: never pooled */
+    struct edns edns; /* what is added to its queries; set before conn_watch */
 
     /* guarded by loop->lock */
     enum conn_state state;
@@ -131,7 +133,7 @@ bool conn_rekey(struct conn *conn, struct exchange *x, uint32_t seq, uint32_t ke
 
 enum { FRAME_HEADER = 2, FRAME_INLINE = 512 };
 
-/** The framed copy of a message, with an ID of its own. */
+/** The copy of a message that leaves: framed, with an ID and EDNS options of its own. */
 struct frame {
     uint8_t *data; /**< space, or allocated */
     uint32_t len;
@@ -139,7 +141,7 @@ struct frame {
 };
 
 /** @return false when out of memory */
-bool frame_init(struct frame *frame, const uint8_t *msg, uint32_t len);
+bool frame_init(struct frame *frame, const struct edns *edns, const uint8_t *msg, uint32_t len);
 void frame_fini(struct frame *frame);
 
 /** The exchange with this key, or NULL. Lock held. */

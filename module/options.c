@@ -91,6 +91,10 @@ const struct option_def option_defs[] = {
      "Longest time for a TLS handshake.", "fwd"},
     {"tcp_keepalive", "duration", "\"0s\"", DURATION_RANGE, "tcp_keepalive DURATION",
      "Idle time before TCP keepalive probes; 0s sends none.", "fwd"},
+    {"edns_keepalive", "boolean", "false", "true or false", "edns_keepalive",
+     "Ask TCP and TLS upstreams how long they keep an idle connection, and obey (RFC 7828).", "fwd"},
+    {"padding", "integer", "0", "0 to 4096", "padding N",
+     "Pad queries over TLS and HTTPS to a multiple of N octets; 128 is recommended (RFC 8467), 0 pads none.", "fwd"},
 };
 
 const size_t option_defs_count = sizeof(option_defs) / sizeof(*option_defs);

@@ -106,8 +106,9 @@ static bool too_old(const struct pool_node *node, uint64_t now_ns)
 
 static bool expired(const struct pool *pool, const struct pool_node *node, uint64_t now_ns)
 {
+    uint64_t idle_ns = node->idle_ns > 0 && node->idle_ns < pool->limits.expire_ns ? node->idle_ns : pool->limits.expire_ns;
     /* 0 means never again, even within the same nanosecond (case 29) */
-    return pool->limits.expire_ns == 0 || now_ns > node->used_ns + pool->limits.expire_ns;
+    return idle_ns == 0 || now_ns > node->used_ns + idle_ns;
 }
 
 static uint64_t token_ns(const struct pool *pool)
@@ -519,6 +520,14 @@ void pool_retire(struct pool *pool, struct pool_node *node)
     pthread_mutex_unlock(&pool->mutex);
 }
 
+void pool_bound_idle(struct pool *pool, struct pool_node *node, uint64_t idle_ns)
+{
+    pthread_mutex_lock(&pool->mutex);
+    node->idle_ns = idle_ns;
+    pool->bounded = true;
+    pthread_mutex_unlock(&pool->mutex);
+}
+
 void pool_set_limit(struct pool *pool, struct pool_node *node, uint32_t limit)
 {
     pthread_mutex_lock(&pool->mutex);
@@ -564,11 +573,13 @@ struct pool_node *pool_sweep(struct pool *pool, uint64_t now_ns, uint64_t spare_
     while ((node = front_of(pool, PLACE_IDLE)) != NULL && expired(pool, node, now_ns)) {
         discard_locked(pool, node, &close, &pool->counts.expired);
     }
-    /* the FIFO is in order of last use, not of age (case 69) */
-    node = pool->limits.max_age_ns > 0 ? front_of(pool, PLACE_IDLE) : NULL;
+    /* the FIFO is in order of last use, not of age (case 69), nor of what servers keep */
+    node = pool->limits.max_age_ns > 0 || pool->bounded ? front_of(pool, PLACE_IDLE) : NULL;
     for (struct pool_node *next; node != NULL; node = next) {
         next = node->next;
-        if (too_old(node, now_ns)) {
+        if (expired(pool, node, now_ns)) {
+            discard_locked(pool, node, &close, &pool->counts.expired);
+        } else if (too_old(node, now_ns)) {
             discard_locked(pool, node, &close, &pool->counts.aged);
         }
     }

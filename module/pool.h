@@ -31,6 +31,7 @@ struct pool_node {
     bool spare;       /* dialled ahead of need: the first give is no use of it */
     uint64_t used_ns;
     uint64_t until_ns; /* when it is too old; UINT64_MAX never */
+    uint64_t idle_ns;  /* how long it may stay idle, if that is less than expire; 0 as long as any */
     uint32_t limit;    /* places, at least 1; set before pool_adopt */
     bool shareable;    /* limit was above 1 when it was adopted; never changes */
 };
@@ -86,6 +87,7 @@ struct pool {
     const struct pool_node *last_given; /* never dereferenced */
     uint64_t budget_ns;                 /* when the budget will be whole again */
     bool stopped;
+    bool bounded; /* some nodes may stay idle for less time than others */
     bool starved; /* opening failed while others were open: those serve the waiters until one of them is closed */
     struct pool_counts counts;
     atomic_bool low; /* a hint: fewer than min_idle were idle or coming at the last take */
@@ -168,6 +170,9 @@ void pool_retire(struct pool *pool, struct pool_node *node);
 
 /** Changes how many places a node has; pool_next should follow. */
 void pool_set_limit(struct pool *pool, struct pool_node *node, uint32_t limit);
+
+/** A node may not stay idle for longer than this, expire allowing; the last one counts. */
+void pool_bound_idle(struct pool *pool, struct pool_node *node, uint64_t idle_ns);
 
 /** A node is going to be closed, wherever it is: nobody gets it any more. Idempotent. */
 void pool_lost(struct pool *pool, struct pool_node *node);

@@ -40,6 +40,8 @@ static struct transport_key key_of(const struct config_stanza *stanza, const str
     key.min_idle = stanza->min_idle_conns;
     key.max_uses = stanza->max_conn_uses;
     key.age_jitter = stanza->max_age_jitter;
+    key.padding = (uint16_t)stanza->padding;
+    key.edns_keepalive = stanza->edns_keepalive;
     key.doh_get = stanza->doh_get;
     return key;
 }

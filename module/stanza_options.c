@@ -8,6 +8,7 @@
  */
 #include "stanza_parser.h"
 
+#include "edns.h"
 #include "gotext.h"
 #include "hostport.h"
 #include "name.h"
@@ -88,16 +89,27 @@ static int positive_uint32_read(struct stanza_parser *parser, const char *name)
     return status;
 }
 
-static int percent_read(struct stanza_parser *parser, const char *name)
+/* A number of at most `most`; the complaint about a greater one stands between its name and its value. */
+static int small_read(struct stanza_parser *parser, const char *name, uint32_t most, const char *complaint)
 {
     char reason[GOTEXT_REASON];
-    uint32_t percent;
+    uint32_t number;
     int status = uint32_read(parser, name);
 
-    if (status == FWD_OK && (gotext_uint32(stanza_value(parser), &percent, reason) != 0 || percent > 100)) {
-        return stanza_error(parser, "%s is a percentage: %s", name, stanza_value(parser));
+    if (status == FWD_OK && (gotext_uint32(stanza_value(parser), &number, reason) != 0 || number > most)) {
+        return stanza_error(parser, "%s %s: %s", name, complaint, stanza_value(parser));
     }
     return status;
+}
+
+static int percent_read(struct stanza_parser *parser, const char *name)
+{
+    return small_read(parser, name, 100, "is a percentage");
+}
+
+static int padding_read(struct stanza_parser *parser, const char *name)
+{
+    return small_read(parser, name, EDNS_MAX_BLOCK, "must not be more than 4096");
 }
 
 static int count_read(struct stanza_parser *parser, const char *name)
@@ -445,6 +457,8 @@ static const struct option {
     {"connect_timeout", plain_duration_read},
     {"handshake_timeout", positive_duration_read},
     {"tcp_keepalive", plain_duration_read},
+    {"edns_keepalive", flag_read},
+    {"padding", padding_read},
 };
 
 /** Reads the option that the current token names. */

@@ -307,6 +307,15 @@ static void note_shortage(struct transport *t, uint32_t proto, uint64_t now, int
     }
 }
 
+/* Padding hides lengths, so where everything can be read there is none (RFC 7830 6); keepalive is of framed streams (RFC 7828 3, RFC 8484 8). */
+static struct edns edns_of(const struct transport_key *key, uint32_t proto)
+{
+    return (struct edns){
+        .block = proto == FWD_PROTO_TLS || proto == FWD_PROTO_HTTPS ? key->padding : 0,
+        .keepalive = key->edns_keepalive && (proto == FWD_PROTO_TCP || proto == FWD_PROTO_TLS),
+    };
+}
+
 /* Opens a conn and enters it into the pool's books before any event can come. For all but ONE_SHOT a POOL_OPEN is the caller's. */
 static struct conn *open_conn(struct transport *t, uint32_t proto, enum kind kind, uint64_t now, int *ret_errno)
 {
@@ -323,6 +332,9 @@ static struct conn *open_conn(struct transport *t, uint32_t proto, enum kind kin
         return NULL;
     }
     conn->one_shot = kind == KIND_ONE_SHOT;
+    if (kind != KIND_ONE_SHOT) {
+        conn->edns = edns_of(&t->key, proto); /* a probe has nothing to hide, and ends with its connection */
+    }
     conn->spare = kind == KIND_SPARE;
     uint16_t random = 0;
     if (t->key.age_jitter > 0) {
@@ -564,7 +576,7 @@ static enum attempt exchange_framed(const struct place *place, struct exchange *
 static enum attempt exchange_on(const struct place *place, struct exchange *x, uint64_t now, struct outcome *ret)
 {
     struct frame frame;
-    if (!frame_init(&frame, x->wire, x->wire_len)) {
+    if (!frame_init(&frame, &place->conn->edns, x->wire, x->wire_len)) {
         leave_place(place->conn);
         ret->error = FWD_ERR_NOMEM;
         return FAILED;

@@ -39,8 +39,10 @@ struct transport_key {
     uint32_t min_idle;
     uint32_t max_uses;
     uint32_t age_jitter;
+    uint16_t padding; /**< block length of queries over TLS and HTTPS; 0 off */
+    bool edns_keepalive;
     bool doh_get;
-    uint8_t reserved[7];
+    uint8_t reserved[4];
 };
 
 /** No local port was left a moment ago. */

@@ -319,3 +319,56 @@ void wire_age(uint8_t *msg, uint32_t len, uint32_t seconds)
         }
     }
 }
+
+struct cut {
+    uint32_t from, to;
+};
+
+/* Mends the name at `at`, which stands where it is to stay. @return the offset behind it, 0 when it leads into the cut */
+static uint32_t mend_name(uint8_t *msg, uint32_t at, const struct cut *cut)
+{
+    for (; msg[at] != 0; at += 1U + msg[at]) {
+        if (msg[at] < 0xc0) {
+            continue;
+        }
+        uint32_t target = wire_u16(msg + at) & 0x3fff;
+        if (target >= cut->to) {
+            wire_put_u16(msg + at, (uint16_t)(0xc000 | (target - (cut->to - cut->from))));
+        }
+        return target < cut->from || target >= cut->to ? at + 2 : 0;
+    }
+    return at + 1;
+}
+
+/* The same for the names of a record. */
+static uint32_t mend_rr(uint8_t *msg, uint32_t at, const struct cut *cut)
+{
+    at = mend_name(msg, at, cut);
+    if (at == 0) {
+        return 0;
+    }
+    uint32_t offset, size = wire_u16(msg + at + 8), end = at + 10 + size;
+    bool looked_into = size > 0 && wire_u16(msg + at + CLASS_OPT_OFFSET) < 254; /* as in skip_rr */
+    uint32_t names = looked_into ? names_in_rdata(wire_u16(msg + at), &offset) : 0;
+    at += 10;
+    if (names > 0) {
+        at += offset;
+    }
+    for (; names > 0 && at != 0; names--) {
+        at = mend_name(msg, at, cut);
+    }
+    return at != 0 ? end : 0;
+}
+
+bool wire_cut(uint8_t *msg, uint32_t *len, uint32_t from, uint32_t to, uint32_t records)
+{
+    const struct cut cut = {from, to};
+    memmove(msg + from, msg + to, *len - to);
+    *len -= to - from;
+    uint32_t at = from;
+    for (; records > 0 && at != 0; records--) {
+        at = mend_rr(msg, at, &cut);
+    }
+    /* names of a malicious message may have run through the cut, or lead into RDATA that is not looked into */
+    return at != 0 && records_hold(msg, *len, wire_records(msg, *len));
+}

@@ -84,6 +84,11 @@ uint32_t wire_next_rr(const uint8_t *msg, uint32_t len, uint32_t at, struct wire
 /** Takes seconds off the TTL of every record but OPT, not below 0 (RFC 8484 5.1). msg has passed wire_answer_check. */
 void wire_age(uint8_t *msg, uint32_t len, uint32_t seconds);
 
+/** Takes the octets from `from` to `to`, where a record begins or the last one ended, out of a message, and mends the compression pointers that lead
+ *  behind them. msg has passed wire_answer_check. @param records how many follow
+ *  @return false when a name leads into what is taken out, or does not hold any more: what msg holds then is of no use */
+bool wire_cut(uint8_t *msg, uint32_t *len, uint32_t from, uint32_t to, uint32_t records);
+
 /** True when the answer section is empty (case 56). */
 static inline bool wire_answer_empty(const uint8_t *msg)
 {

@@ -1,4 +1,6 @@
-/* Answer datagrams: what is accepted answers the question, and is accepted again as it then is. */
+/* Answers: what is accepted answers the question, is accepted again as it then is, and once more
+ * without the EDNS options that belong to one hop. */
+#include "edns.h"
 #include "fuzz.h"
 #include "wire.h"
 
@@ -13,12 +15,28 @@ static void require(bool holds)
     }
 }
 
+/** Takes the options out of an accepted answer. */
+static void check_edns(const uint8_t *query_msg, uint32_t query_len, const struct wire_query *query,
+                       uint8_t *answer, uint32_t len)
+{
+    static const struct edns both = {.block = 128, .keepalive = true};
+    int32_t timeout;
+    uint32_t left = len;
+    if (edns_remove(&both, query_msg, query_len, answer, &left, &timeout)) {
+        require(left <= len && timeout >= EDNS_NO_TIMEOUT && timeout <= 65535);
+        len = left;
+        require(wire_answer_check(answer, &left, query_msg, query, query->id) == ANSWER_GOOD);
+        require(left == len);
+    }
+}
+
 /** One input: the length of a query (one octet), the query, and what came for it. A query that is
  * none is replaced by a plain one. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint8_t plain[] = "\x12\x34\1\0\0\1\0\0\0\0\0\0\3www\7example\3org\0\0\1\0\1";
     const uint8_t *query_msg = plain;
+    uint32_t query_size = sizeof(plain) - 1;
     struct wire_query query;
     if (size == 0) {
         return 0;
@@ -28,6 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size--;
     if (query_len <= size && wire_query_parse(data, (uint32_t)query_len, &query) == 0) {
         query_msg = data;
+        query_size = (uint32_t)query_len;
         data += query_len;
         size -= query_len;
     } else {
@@ -55,6 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require(wire_answer_check(answer, &again, query_msg, &query, query.id) == ANSWER_GOOD &&
                 again == len);
         require(wire_rcode(answer, len) < 4096);
+        check_edns(query_msg, query_size, &query, answer, len);
     }
     free(answer);
     return 0;

@@ -1,5 +1,7 @@
 /* Client queries: whatever is accepted as one has a whole question, and its own reflection with QR
- * set is an answer to it. */
+ * set is an answer to it; with EDNS options added it is a query still, and the same one without
+ * them. */
+#include "edns.h"
 #include "fuzz.h"
 #include "wire.h"
 
@@ -11,6 +13,26 @@ static void require(bool holds)
     if (!holds) {
         abort();
     }
+}
+
+/** What edns_add has added to a query edns_remove takes out of its reflection. */
+static void check_edns(const uint8_t *data, uint32_t size)
+{
+    static const struct edns both = {.block = 128, .keepalive = true};
+    struct wire_query query;
+    int32_t timeout;
+    uint8_t *msg = malloc(size + edns_room(&both));
+    require(msg != NULL);
+    memcpy(msg, data, size);
+    uint32_t len = edns_add(&both, msg, size);
+    require(wire_query_parse(msg, len, &query) == 0);
+    require(len == size || len % both.block == 0 || len == 65535);
+    uint32_t added = len;
+    if (added != size && edns_remove(&both, data, size, msg, &len, &timeout)) {
+        require(len <= added);
+        require(wire_query_parse(msg, len, &query) == 0);
+    }
+    free(msg);
 }
 
 /** One input: a message. */
@@ -34,5 +56,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(memcmp(answer + WIRE_HEADER, data + WIRE_HEADER, size - WIRE_HEADER) == 0);
     require(wire_rcode(answer, len) < 4096);
     free(answer);
+    check_edns(data, (uint32_t)size);
     return 0;
 }

@@ -19,6 +19,7 @@ def record(owner, kind, rdata, klass=1, length=None):
 
 A = record(b"\xc0\x0c", 1, b"\x7f\0\0\1")
 OPT = record(b"\0", 41, b"\0\x0a\0\x08abcdefgh", 1232)
+HOP = record(b"\0", 41, b"\0\x0b\0\2\0\x64\0\x0a\0\x08abcdefgh\0\x0c\0\4\0\0\0\0", 1232)
 SOA = record(b"\xc0\x10", 6, b"\x02ns\xc0\x10\x05admin\xc0\x10" + bytes(20))
 CHAIN = header(an=20) + QUESTION + b"".join(
     record(struct.pack("!H", 0xC000 | (12 if i == 0 else 12 + len(QUESTION) + 13 * (i - 1))), 16, b"\0") for i in range(20))
@@ -26,6 +27,9 @@ CHAIN = header(an=20) + QUESTION + b"".join(
 ANSWERS = {
     "good": header(an=1) + QUESTION + A,
     "opt": header(an=1, ar=1) + QUESTION + A + OPT,
+    "opt-hop": header(an=1, ar=1) + QUESTION + A + HOP,
+    "opt-first": header(an=1, ar=3) + QUESTION + A + HOP + record(b"\x02ns\xc0\x0c", 1, b"\1\2\3\4")
+    + record(struct.pack("!H", 0xC000 | 12 + len(QUESTION + A + HOP)), 15, b"\0\x0a" + struct.pack("!H", 0xC000 | 12 + len(QUESTION + A + HOP))),
     "two-opts": header(ar=2) + QUESTION + OPT + OPT,
     "opt-overrun": header(ar=1) + QUESTION + record(b"\0", 41, b"\0\x0a\0\x80ab", 1232),
     "soa": header(flags=0x8183, ns=1) + QUESTION + SOA,
@@ -57,6 +61,7 @@ QUERIES = {
     "plain": header(flags=0x0100) + QUESTION,
     "root": header(flags=0x0100) + b"\0\0\2\0\1",
     "edns": header(flags=0x0100, ar=1) + QUESTION + OPT,
+    "edns-hop": header(flags=0x0100, ar=1) + QUESTION + HOP,
     "tsig": header(flags=0x0100, ar=1) + QUESTION + record(b"\x03key\0", 250, b"\x08hmac-md5\0" + bytes(16), 255),
     "notify": header(flags=0x2000, an=1) + QUESTION + SOA,
     "update": header(flags=0x2800, an=1) + QUESTION + record(b"\xc0\x0c", 1, b"", 254),

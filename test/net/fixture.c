@@ -31,12 +31,17 @@ void fixture_upstream(enum tls_kind kind, const struct tls_setup *setup)
 
 struct host *fixture_open(int mode, const char *more)
 {
+    return fixture_open_with(mode, NULL, more);
+}
+
+struct host *fixture_open_with(int mode, const struct service *services, const char *more)
+{
     static const char *const schemes[] = {
         [KIND_TCP] = "", [KIND_DOT] = "tls://", [KIND_DOH] = "https://"};
-    return host_open(mode,
-                     "forward . %s%s {\n %s tls %s\n tls_servername " SERVER_NAME "\n %s\n}",
-                     schemes[up_kind], tls_upstream_addr(up),
-                     up_kind == KIND_TCP ? "force_tcp\n" : "", authority.ca_file, more);
+    return host_open_with(
+        mode, services, "forward . %s%s {\n %s tls %s\n tls_servername " SERVER_NAME "\n %s\n}",
+        schemes[up_kind], tls_upstream_addr(up), up_kind == KIND_TCP ? "force_tcp\n" : "",
+        authority.ca_file, more);
 }
 
 static void check_good(const struct outcome *outcome, const char *name)

@@ -20,6 +20,7 @@ void fixture_upstream(enum tls_kind kind, const struct tls_setup *setup);
 
 /** An instance that forwards everything to `up` and knows its CA and name. @param more lines */
 struct host *fixture_open(int mode, const char *more);
+struct host *fixture_open_with(int mode, const struct service *services, const char *more);
 
 /** Asks, and fails the test unless the answer is the good one. */
 void ask_good(struct host *host, const char *name);

@@ -189,6 +189,18 @@ size_t message_answer(uint8_t *buf, size_t cap, const uint8_t *query, size_t que
     return at;
 }
 
+size_t message_add_opt(uint8_t *buf, size_t cap, size_t len, const void *options,
+                       size_t options_len)
+{
+    static const uint8_t fixed[9] = {0, 0, TYPE_OPT, 1400 >> 8, 1400 & 0xff};
+    require(len + 11 + options_len <= cap, "no room for an OPT");
+    memcpy(buf + len, fixed, sizeof(fixed));
+    put16(buf + len + 9, (unsigned)options_len);
+    memcpy(buf + len + 11, options, options_len);
+    put16(buf + 10, get16(buf + 10) + 1);
+    return len + 11 + options_len;
+}
+
 bool message_is_answer(const uint8_t *wire, size_t len, uint16_t id, const char *name)
 {
     uint8_t query[512];

@@ -21,6 +21,7 @@
 #define TYPE_A 1
 #define TYPE_NS 2
 #define TYPE_TXT 16
+#define TYPE_OPT 41
 #define CLASS_IN 1
 
 /** RCODEs that the tests use by name. */
@@ -75,6 +76,10 @@ size_t message_query(uint8_t *buf, size_t cap, uint16_t id, const char *name, ui
  * had */
 size_t message_answer(uint8_t *buf, size_t cap, const uint8_t *query, size_t query_len,
                       unsigned rcode, size_t pad);
+
+/** Appends an OPT record with these options. @return the new length */
+size_t message_add_opt(uint8_t *buf, size_t cap, size_t len, const void *options,
+                       size_t options_len);
 
 /** Builds an answer to query that is wrong in the way given. */
 size_t message_bad(uint8_t *buf, size_t cap, const uint8_t *query, size_t query_len, enum bad bad);

@@ -22,7 +22,9 @@ static struct tls_seen *remember(struct link *link, const uint8_t *wire, size_t 
     *seen = (struct tls_seen){.number = up->counts.queries,
                               .conn = link->number,
                               .id = message_id(wire),
-                              .no_rd = (wire[2] & 1) == 0};
+                              .no_rd = (wire[2] & 1) == 0,
+                              .wire_len = len};
+    memcpy(seen->wire, wire, len < sizeof(seen->wire) ? len : sizeof(seen->wire));
     seen->type = message_question(wire, len, seen->name, sizeof(seen->name));
     if (http != NULL) {
         seen->http = *http;
@@ -99,6 +101,9 @@ static void answer(struct link *link, const struct reply *reply)
     uint8_t *frame = upstream_allocate(2 + MESSAGE_MAX);
     size_t len =
         message_answer(frame + 2, MESSAGE_MAX, reply->query, reply->len, rule->rcode, rule->pad);
+    if (rule->opt) {
+        len = message_add_opt(frame + 2, MESSAGE_MAX, len, rule->options, rule->options_len);
+    }
     frame[0] = (uint8_t)(len >> 8);
     frame[1] = (uint8_t)len;
     if (link->http != NULL) {

@@ -39,6 +39,9 @@ struct tls_rule {
     bool drop;
     unsigned rcode;
     size_t pad;          /**< size of a TXT record added to the answer */
+    bool opt;            /**< the answer has an OPT ... */
+    const uint8_t *options; /**< ... with these options */
+    size_t options_len;
     enum ending instead; /**< closed without an answer */
     enum ending after;   /**< closed after the answer ... */
     unsigned after_ms;   /**< ... so much later */
@@ -56,6 +59,8 @@ struct tls_seen {
     uint16_t id, type;
     bool no_rd;
     char name[256];
+    uint8_t wire[1024]; /**< cut off if longer */
+    size_t wire_len;
     bool resumed;
     char version[16];
     char alpn[16];

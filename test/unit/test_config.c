@@ -59,6 +59,8 @@ static const struct {
      "/forward/0/max_age"},
     {STANZA(",\"read_timeout\":\"0s\""), "read_timeout must be positive: 0s",
      "/forward/0/read_timeout"},
+    {STANZA(",\"padding\":4097"), "padding must not be more than 4096: 4097", "/forward/0/padding"},
+    {STANZA(",\"edns_keepalive\":1"), "expected true or false", "/forward/0/edns_keepalive"},
     {STANZA(",\"from\":\"a..b\""), "'a..b' is not a domain name", "/forward/0/from"},
     {STANZA(",\"except\":[\"a\",1]"), "expected a string", "/forward/0/except/1"},
     {STANZA(",\"except\":\"a\""), "expected an array", "/forward/0/except"},

@@ -45,7 +45,7 @@ struct model_node {
     bool closing;
     bool retired, fresh_spare;
     uint32_t used, uses, limit;
-    uint64_t used_ns, until_ns;
+    uint64_t used_ns, until_ns, idle_ns;
     uint64_t order; /* in its list: the smaller is the nearer to the front; 0 in none */
     bool idle;
 };
@@ -183,7 +183,8 @@ static bool model_aged(int i)
 
 static bool model_expired(int i)
 {
-    return model.limits.expire_ns == 0 || now > model.nodes[i].used_ns + model.limits.expire_ns;
+    uint64_t own = model.nodes[i].idle_ns, most = model.limits.expire_ns;
+    return most == 0 || now > model.nodes[i].used_ns + (own > 0 && own < most ? own : most);
 }
 
 static bool model_spend(void)
@@ -668,6 +669,12 @@ static void step_change(void)
         model_unlist(i);
         return;
     }
+    if (below(&rnd, 3) == 0) {
+        uint64_t idle_ns = (1 + below(&rnd, 8)) * SECOND / 2;
+        pool_bound_idle(&pool, &nodes[i], idle_ns);
+        model.nodes[i].idle_ns = idle_ns;
+        return;
+    }
     uint32_t limit = 1 + below(&rnd, 5);
     pool_set_limit(&pool, &nodes[i], limit);
     model.nodes[i].limit = limit;
@@ -685,16 +692,12 @@ static void step_lost(void)
 static void step_sweep(void)
 {
     uint64_t closed = 0, patience = now - (1 + below(&rnd, 4)) * SECOND;
-    int i;
-    while ((i = model_front(true)) >= 0 && model_expired(i)) {
-        model_close(i, &model.counts.expired);
-        closed |= UINT64_C(1) << i;
-    }
-    for (i = 0; i < NODES; i++) {
+    for (int i = 0; i < NODES; i++) {
         struct model_node *n = &model.nodes[i];
         bool stuck = n->state == SPARE && n->used_ns < patience && !n->closing;
-        if ((n->idle && model_aged(i)) || stuck) {
-            model_close(i, stuck ? &model.counts.died : &model.counts.aged);
+        bool over = n->idle && model_expired(i);
+        if (over || (n->idle && model_aged(i)) || stuck) {
+            model_close(i, stuck ? &model.counts.died : over ? &model.counts.expired : &model.counts.aged);
             closed |= UINT64_C(1) << i;
         }
     }

@@ -50,6 +50,10 @@ START_TEST(text_errors)
     ck_assert_uint_eq(error.line, 2); /* although the text has no position */
     ck_assert_str_eq(file, "Corefile");
     ck_assert_str_eq(message, "plugin/forward: time: missing unit in duration \"5\"");
+    ck_assert_ptr_null(parse_text("forward . 127.0.0.1 {\npadding 4097\n}"));
+    ck_assert_str_eq(message, "plugin/forward: padding must not be more than 4096: 4097");
+    ck_assert_ptr_null(parse_text("forward . 127.0.0.1 {\nmax_age_jitter 101\n}"));
+    ck_assert_str_eq(message, "plugin/forward: max_age_jitter is a percentage: 101");
     ck_assert_ptr_null(parse_text("log"));
     ck_assert_int_eq(error.code, FWD_ERR_SYNTAX);
     ck_assert_str_eq(message, "Corefile:1 - Error during parsing: Unknown directive 'log'");
