@@ -21,6 +21,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asProcess) != "" {
+		runProcess()
+		return
+	}
 	caddy.Quiet = true
 	dnsserver.Quiet = true
 	if err := load(); err != nil {
@@ -65,6 +69,13 @@ func newUpstreamAt(t *testing.T, addr string, answer func(w dns.ResponseWriter, 
 	}
 	t.Cleanup(u.close)
 	return u
+}
+
+// clients counts the addresses that have asked; over TCP, the connections.
+func (u *upstream) clients() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.ports)
 }
 
 func (u *upstream) close() {

@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -115,53 +114,6 @@ func TestFailedReloads(t *testing.T) {
 	eventually(t, "descriptors, threads and goroutines are as before", func() bool {
 		return countOf(t, "/proc/self/fd") <= fds+8 && countOf(t, "/proc/self/task") <= threads+8 && runtime.NumGoroutine() <= goroutines+70
 	})
-}
-
-// Case 96: 50 reloads under load lose nothing, keep warm connections, and leave nothing behind.
-func TestReloads(t *testing.T) {
-	u := newUpstream(t, echo)
-	corefile := ".:%s {\nbind 127.0.0.1\nerrors\nforward . " + u.addr + " {\nforce_tcp\n}\n}\n"
-	i, addr := server(t, corefile)
-	_, port, _ := net.SplitHostPort(addr)
-	var stop atomic.Bool
-	var asked, lost atomic.Int64
-	var group sync.WaitGroup
-	for n := range 4 {
-		group.Add(1)
-		go func() {
-			defer group.Done()
-			client := dns.Client{Timeout: 5 * time.Second}
-			for j := 0; !stop.Load(); j++ {
-				reply, _, err := client.Exchange(question(fmt.Sprintf("r%d-%d.example.org.", n, j)), addr)
-				asked.Add(1)
-				if err != nil || reply.Rcode != dns.RcodeSuccess {
-					lost.Add(1)
-					t.Errorf("query %d-%d: %v, %v", n, j, err, reply)
-				}
-			}
-		}()
-	}
-	for range 50 {
-		again, err := i.Restart(input(corefile, port))
-		if err != nil {
-			t.Fatal(err)
-		}
-		i = again
-		time.Sleep(10 * time.Millisecond) // under load, not back to back
-	}
-	stop.Store(true)
-	group.Wait()
-	u.mu.Lock()
-	conns := len(u.ports)
-	u.mu.Unlock()
-	t.Logf("%d queries, %d lost, %d upstream connections", asked.Load(), lost.Load(), conns)
-	if conns > 16 {
-		t.Errorf("%d upstream connections for 4 clients: warm ones were not kept", conns)
-	}
-	end(i)
-	if slotsInUse() != 0 {
-		t.Errorf("%d slots are still taken", slotsInUse())
-	}
 }
 
 // Fact 7: embedders call only Stop.
