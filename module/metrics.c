@@ -169,6 +169,9 @@ static void collect_duration(struct collector *c, const struct series *s, uint32
     char number[16];
     (void)snprintf(number, sizeof(number), "%u", (unsigned)rcode);
     const char *name = rcode_mnemonic((int)rcode);
+    if (rcode == SERIES_RCODES - 1) {
+        name = "other";
+    }
     const char *const labels[] = {"forward", s->to, name != NULL ? name : number};
     struct histogram_sum sum = {.count = 0};
     series_add_duration(s, rcode, &sum);

@@ -17,7 +17,7 @@ enum {
     SERIES_SHARDS = 8,
     SERIES_LEAST_NS = 250000, /**< upper bound of the first bucket */
     SERIES_BUCKETS = 16, /**< 0.25 ms doubled up to 8.192 s, as CoreDNS's TimeBuckets; one more for the rest */
-    SERIES_RCODES = 24,  /**< the last one collects all higher rcodes */
+    SERIES_RCODES = 25,  /**< the last one collects all rcodes that nobody has assigned, lest an upstream make 4,000 series */
     SERIES_PROTOS = FWD_PROTO_HTTPS + 1,
     SERIES_ERRORS = 40,
 };

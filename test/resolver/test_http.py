@@ -93,6 +93,21 @@ class Prometheus(Http):
             self.assertIn(name, series)
         self.assertAlmostEqual(series["process_start_time_seconds"][""], time.time(), delta=120)
 
+    def test_label_rcode(self):
+        """RCODEs without a meaning share one series."""
+        answers = iter([(0, 1), (7, 1), (12, 0), (8, 1), (15, 255)])  # the RCODE's low four bits, and the rest: 16, 23, 12, 24, 4095
+
+        def answer(query):
+            low, high = next(answers)
+            return wire.message(Message(query).id, wire.QR | low, [Message(query).questions[0]], additional=[wire.opt(1232, rcode=high)])
+
+        server = self.start("prometheus 127.0.0.1:0", self.upstream(answer))
+        for _ in range(5):
+            server.udp(wire.query("a.test", additional=[wire.opt(1232)]))
+        counts = parse(self.get(self.port(server, "prometheus"), "/metrics")[1])["coredns_proxy_request_duration_seconds_count"]
+        self.assertEqual({re.search(r'rcode="(\w+)"', label)[1]: count for label, count in counts.items()},
+                         {"BADSIG": 1, "BADCOOKIE": 1, "12": 1, "other": 2})
+
     def test_failures_and_refusals(self):
         upstream = self.upstream(lambda query: None)
         text = self.block(upstream, "prometheus 127.0.0.1:0", "a.test").replace("max_fails 0", "max_fails 0\n read_timeout 20ms\n max_connect_attempts 1")

@@ -115,5 +115,5 @@ def normal(wire):
                     out[section].append(f"{owner.hex()} {rtype} {rclass} {ttl} {rdata.hex()}")
         out["rest"] = wire[at:].hex()
     except Malformed as error:
-        out["malformed"] = f"{error}: {wire.hex()}"
+        out["malformed"] = f"{error}: {wire[2:].hex()}"
     return out
