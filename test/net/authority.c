@@ -20,7 +20,7 @@ void authority_open(struct authority *authority)
         &(struct certificate_form){.common_name = "test CA", .authority = true}, NULL);
     authority->server = certificate_make(
         &(struct certificate_form){.common_name = "server",
-                                   .alt_names = "DNS:" SERVER_NAME ",IP:127.0.0.1"},
+                                   .alt_names = "DNS:" SERVER_NAME ",IP:127.0.0.1,IP:::1"},
         &authority->ca);
     (void)snprintf(authority->ca_file, sizeof(authority->ca_file), "%s/ca.pem",
                    authority->directory);

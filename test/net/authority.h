@@ -13,7 +13,7 @@ struct authority {
     char directory[64];
     char ca_file[96];
     struct certificate ca;
-    struct certificate server; /**< for SERVER_NAME and 127.0.0.1 */
+    struct certificate server; /**< for SERVER_NAME, 127.0.0.1 and ::1 */
 };
 
 void authority_open(struct authority *authority);

@@ -57,6 +57,40 @@ START_TEST(names_and_addresses_case_28)
 }
 END_TEST
 
+/* The same over IPv6, as DoT and as DoH: ::1 is looked for in the certificate, and an address of
+ * the other family is none. */
+START_TEST(ipv6_case_28)
+{
+    bool https = _i / MODE_COUNT == 1;
+    enum tls_kind kind = https ? KIND_DOH : KIND_DOT;
+    struct certificate other_family = certificate_make(
+        &(struct certificate_form){.common_name = "server", .alt_names = "IP:127.0.0.1,DNS:::1"},
+        &authority.ca);
+    fixture_upstream(kind, &(struct tls_setup){.ipv6 = true});
+    struct host *host = host_open(_i % MODE_COUNT,
+                                  "forward . %s%s {\n tls %s\n max_connect_attempts 1\n"
+                                  " max_fails 0\n expire 0s\n}",
+                                  https ? "https://" : "tls://", tls_upstream_addr(up),
+                                  authority.ca_file);
+    ask_good(host, "six.test");
+    struct tls_seen seen = tls_upstream_seen(up, 0);
+    ck_assert_str_eq(seen.sni, "");
+    ck_assert_str_eq(seen.http.authority, https ? tls_upstream_addr(up) : "");
+    host_close(host);
+    tls_upstream_destroy(up);
+    fixture_upstream(kind, &(struct tls_setup){.ipv6 = true, .certificate = &other_family});
+    host = host_open(_i % MODE_COUNT,
+                     "forward . %s%s {\n tls %s\n max_connect_attempts 1\n max_fails 0\n}",
+                     https ? "https://" : "tls://", tls_upstream_addr(up), authority.ca_file);
+    const struct outcome *outcome = host_ask(host, "four.test");
+    ck_assert_int_eq(outcome->error, FWD_ERR_TLS_VERIFY);
+    check_detail(outcome, "'::1'");
+    check_detail(outcome, "IP address mismatch");
+    host_close(host);
+    certificate_free(&other_family);
+}
+END_TEST
+
 /* A trailing dot in a server name, and one in other letters, change nothing. */
 START_TEST(name_with_a_dot)
 {
@@ -626,6 +660,7 @@ int main(void)
     tcase_add_checked_fixture(tcase, fixture_setup, fixture_teardown);
     add_test(tcase, right_name_cases_28_64_81);
     add_test(tcase, names_and_addresses_case_28);
+    tcase_add_loop_test(tcase, ipv6_case_28, 0, 2 * MODE_COUNT);
     add_test(tcase, name_with_a_dot);
     tcase_add_loop_test(tcase, wrong_certificates, 0, BAD_SERVERS * MODE_COUNT);
     add_test(tcase, system_authorities);

@@ -79,25 +79,39 @@ static void *work(void *arg)
 
 /* --- from outside ----------------------------------------------------------------------------- */
 
+/** Listens on a port of the kernel's choice. */
+static void listen_somewhere(struct tls_upstream *up)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } self = {.v4 = {.sin_family = AF_INET,
+                     .sin_addr.s_addr =
+                         htonl(up->setup.any_address ? INADDR_ANY : INADDR_LOOPBACK)}};
+    if (up->setup.ipv6) {
+        self.v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    }
+    socklen_t size = up->setup.ipv6 ? sizeof(self.v6) : sizeof(self.v4);
+    up->listen_fd = socket(self.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    upstream_require(up->listen_fd >= 0 && bind(up->listen_fd, &self.any, size) == 0 &&
+                         listen(up->listen_fd, 1024) == 0 &&
+                         getsockname(up->listen_fd, &self.any, &size) == 0,
+                     "listen");
+    up->port = ntohs(up->setup.ipv6 ? self.v6.sin6_port : self.v4.sin_port);
+    (void)snprintf(up->addr, sizeof(up->addr), "%s:%u", up->setup.ipv6 ? "[::1]" : "127.0.0.1",
+                   up->port);
+}
+
 struct tls_upstream *tls_upstream_create(const struct tls_setup *setup)
 {
-    struct sockaddr_in self = {.sin_family = AF_INET,
-                               .sin_addr.s_addr =
-                                   htonl(setup->any_address ? INADDR_ANY : INADDR_LOOPBACK)};
-    socklen_t size = sizeof(self);
     struct tls_upstream *up = upstream_allocate(sizeof(*up));
     up->setup = *setup;
     up->ctx = setup->kind != KIND_TCP ? context_make(up) : NULL;
     pthread_mutex_init(&up->mutex, NULL);
     up->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    up->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    upstream_require(up->wake_fd >= 0 && up->listen_fd >= 0, "socket");
-    upstream_require(bind(up->listen_fd, (struct sockaddr *)&self, size) == 0 &&
-                listen(up->listen_fd, 1024) == 0,
-            "bind");
-    upstream_require(getsockname(up->listen_fd, (struct sockaddr *)&self, &size) == 0, "getsockname");
-    up->port = ntohs(self.sin_port);
-    (void)snprintf(up->addr, sizeof(up->addr), "127.0.0.1:%u", up->port);
+    upstream_require(up->wake_fd >= 0, "eventfd");
+    listen_somewhere(up);
     upstream_require(pthread_create(&up->thread, NULL, work, up) == 0, "pthread_create");
     return up;
 }

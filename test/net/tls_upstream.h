@@ -27,6 +27,7 @@ struct tls_setup {
     unsigned stall_flight; /**< from this one of its flights on, counted from 1, nothing is sent */
     bool stall_half;       /**< but half of that flight is */
     bool any_address;      /**< reachable at all of 127/8 */
+    bool ipv6;             /**< at ::1 instead */
     bool limit_streams;
     unsigned max_streams; /**< of SETTINGS, with limit_streams */
 };
@@ -85,7 +86,7 @@ struct tls_counts {
 struct tls_upstream *tls_upstream_create(const struct tls_setup *setup);
 void tls_upstream_destroy(struct tls_upstream *up);
 
-/** "127.0.0.1:PORT" */
+/** "127.0.0.1:PORT" or "[::1]:PORT" */
 const char *tls_upstream_addr(const struct tls_upstream *up);
 unsigned tls_upstream_port(const struct tls_upstream *up);
 
