@@ -292,6 +292,8 @@ uint32_t wire_next_rr(const uint8_t *msg, uint32_t len, uint32_t at, struct wire
     at = fixed != 0 ? skip_rr(msg, len, at, &ret->type) : 0;
     if (at != 0) {
         ret->rr_class = wire_u16(msg + fixed + 2);
+        ret->ttl = (uint32_t)wire_u16(msg + fixed + 4) << 16 | wire_u16(msg + fixed + 6);
+        ret->ttl = ret->ttl > INT32_MAX ? 0 : ret->ttl;
         ret->rdata_len = wire_u16(msg + fixed + 8);
         ret->rdata = msg + fixed + 10;
     }

@@ -72,6 +72,7 @@ struct wire_rr {
     uint16_t type;
     uint16_t rr_class;
     uint16_t rdata_len;
+    uint32_t ttl; /* seconds; 0 when the top bit is set (RFC 2181 8) */
     const uint8_t *rdata;
 };
 
