@@ -8,6 +8,7 @@
  */
 #include "advice.h"
 
+#include "resolve.h"
 #include "transport.h"
 
 #include <inttypes.h>
@@ -39,6 +40,12 @@ void advice_on_stanza(const struct services *services, const struct config_stanz
     } else if (max_idle > 0 && stanza->min_idle_conns > max_idle) {
         warn(services, "%s: min_idle_conns %" PRIu32 " is above max_idle_conns %" PRIu64 ": only %" PRIu64 " are kept ready", from,
              stanza->min_idle_conns, max_idle, max_idle);
+    }
+    if (stanza->resolve_interval_ns > 0 && !resolve_has_names(stanza)) {
+        warn(services, "%s: resolve_interval has no effect: no upstream is a host name", from);
+    }
+    if (stanza->resolve_hold_ns > 0 && stanza->resolve_interval_ns == 0) {
+        warn(services, "%s: resolve_hold has no effect without resolve_interval", from);
     }
     if (stanza->max_age_jitter > 0 && stanza->max_age_ns == 0) {
         warn(services, "%s: max_age_jitter %" PRIu32 " has no effect without max_age", from, stanza->max_age_jitter);

@@ -435,6 +435,8 @@ static const struct member members[] = {
     {"doh_method", AT(doh_get), doh_method_read, doh_method_write},
     {"source_address", 0, source_address_read, source_address_write},
     {"resolver", 0, resolver_read, resolver_write},
+    {"resolve_interval", AT(resolve_interval_ns), member_read_duration, member_write_duration},
+    {"resolve_hold", AT(resolve_hold_ns), member_read_duration, member_write_duration},
     {"port_budget", AT(port_budget), member_read_uint32, member_write_uint32},
     {"pipeline", AT(pipeline), member_read_uint32, member_write_uint32},
     {"max_conns", AT(max_conns), member_read_uint32, member_write_uint32},

@@ -86,6 +86,9 @@ struct config_stanza {
     uint32_t padding;          /**< block length; 0 off */
     bool edns_keepalive;
 
+    uint64_t resolve_interval_ns; /**< shortest time between two lookups of a host name; 0 looks once, as CoreDNS */
+    uint64_t resolve_hold_ns;     /**< longest TTL that is believed; 0 any */
+
     struct config_rcodes next;
     struct config_rcodes failover;
 

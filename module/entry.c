@@ -178,12 +178,12 @@ static const struct fwd_forward forward_table = {
 
 static uint32_t proxies_count(struct fwd_instance *instance)
 {
-    return instance != NULL ? instance->proxy_count : 0;
+    return instance != NULL ? instance_proxies(instance) : 0;
 }
 
 static struct fwd_proxy *proxies_at(struct fwd_instance *instance, uint32_t index)
 {
-    return index < proxies_count(instance) ? &instance->proxies[index] : NULL;
+    return instance != NULL ? instance_proxy(instance, index) : NULL;
 }
 
 static const char *proxies_addr(struct fwd_proxy *proxy)
@@ -193,12 +193,24 @@ static const char *proxies_addr(struct fwd_proxy *proxy)
 
 static uint32_t proxies_fails(struct fwd_proxy *proxy)
 {
-    return proxy != NULL ? health_fails(proxy->health) : 0;
+    struct proxy_set *set = proxy != NULL ? proxy_hold(proxy) : NULL;
+    if (set == NULL) {
+        return 0;
+    }
+    uint32_t fails = health_fails(proxy->health);
+    stanza_leave(proxy->stanza, set);
+    return fails;
 }
 
 static int32_t proxies_down(struct fwd_proxy *proxy)
 {
-    return proxy != NULL && health_down(proxy->health, proxy->stanza->config->max_fails);
+    struct proxy_set *set = proxy != NULL ? proxy_hold(proxy) : NULL;
+    if (set == NULL) {
+        return proxy != NULL;
+    }
+    bool down = health_down(proxy->health, proxy->stanza->config->max_fails);
+    stanza_leave(proxy->stanza, set);
+    return down;
 }
 
 static int32_t proxies_healthcheck(struct fwd_proxy *proxy)
@@ -209,7 +221,12 @@ static int32_t proxies_healthcheck(struct fwd_proxy *proxy)
     if (atomic_load(&proxy->stanza->instance->state) != INSTANCE_STARTED) {
         return FWD_ERR_STATE;
     }
+    struct proxy_set *set = proxy_hold(proxy);
+    if (set == NULL) {
+        return FWD_ERR_STATE;
+    }
     health_check(proxy->health);
+    stanza_leave(proxy->stanza, set);
     return FWD_OK;
 }
 
@@ -241,8 +258,13 @@ static int32_t proxies_pool_stats(struct fwd_proxy *proxy, uint32_t proto, struc
     if (size < FWD_POOL_STATS_MIN_SIZE) {
         return FWD_ERR_ABI;
     }
+    struct proxy_set *set = proxy_hold(proxy);
+    if (set == NULL) {
+        return FWD_ERR_STATE;
+    }
     struct pool_counts c;
     pool_get_counts(transport_pool(proxy->transport, proto), &c);
+    stanza_leave(proxy->stanza, set);
     struct fwd_pool_stats full = {
         .struct_size = size,
         .idle = c.idle,

@@ -57,6 +57,10 @@ static enum step end_with(struct query *q, uint32_t kind, uint32_t rcode, struct
         atomic_fetch_sub_explicit(&q->stanza->concurrent, 1, memory_order_relaxed);
         q->counted = false;
     }
+    if (q->set != NULL) {
+        stanza_leave(q->stanza, q->set);
+        q->set = NULL;
+    }
     *ret = (struct loop_done){.query = q, .kind = kind, .rcode = rcode};
     return STEP_END;
 }
@@ -264,7 +268,7 @@ static enum step enter_stanza(struct query *q, struct stanza *stanza, struct loo
         atomic_fetch_add_explicit(&totals.max_concurrent_rejects, 1, memory_order_relaxed);
         return end_with(q, FWD_KIND_RCODE, RCODE_REFUSED, ret);
     }
-    q->set = &stanza->set;
+    q->set = stanza_take(stanza);
     int r = put_in_order(q);
     if (r < 0) {
         q->error = r;
@@ -510,15 +514,21 @@ void forward_exchange(struct fwd_proxy *proxy, struct fwd_query *query, uint32_t
     if (!accept(query, &parsed)) {
         return;
     }
+    struct proxy_set *set = proxy_hold(proxy);
+    if (set == NULL) {
+        verdict(query, RCODE_SERVFAIL, FWD_ERR_STOPPED, error_text(FWD_ERR_STOPPED));
+        return;
+    }
     struct query *q = make_query(proxy->stanza->instance, query, &parsed);
     if (q == NULL) {
+        stanza_leave(proxy->stanza, set);
         return;
     }
     struct loop_done done;
     q->single = true;
     q->options = options;
     q->stanza = proxy->stanza;
-    q->set = &proxy->stanza->set;
+    q->set = set;
     q->proxy = proxy;
     q->x.limit_ns = q->start_ns + BUDGET_S * SECOND_NS;
     q->x.read_timeout_ns = proxy->stanza->config->read_timeout_ns;

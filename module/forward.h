@@ -8,6 +8,7 @@
 #include "namemap.h"
 #include "proxy.h"
 #include "query.h"
+#include "refresh.h"
 
 #include <stdatomic.h>
 
@@ -15,11 +16,25 @@ struct stanza {
     const struct config_stanza *config;
     struct fwd_instance *instance;
     uint32_t index;
-    struct proxy_set set;
+    struct proxy_set set;    /* without refresh */
+    struct refresh *refresh; /* NULL unless host names are looked up again */
     struct namemap except; /* where there are many */
     atomic_uint turn;              /* round_robin */
     _Atomic int64_t concurrent;    /* only counted when max_concurrent is set */
 };
+
+/** The upstreams that a stanza has now, held until stanza_leave. */
+static inline struct proxy_set *stanza_take(struct stanza *stanza)
+{
+    return stanza->refresh == NULL ? &stanza->set : refresh_take(stanza->refresh);
+}
+
+static inline void stanza_leave(const struct stanza *stanza, struct proxy_set *set)
+{
+    if (stanza->refresh != NULL) {
+        atomic_fetch_sub(&set->users, 1);
+    }
+}
 
 /** Serves one query: writes verdict, rcode, error, handle and detail. The instance has been entered for it; the caller leaves it for every query
  *  that is not accepted. */

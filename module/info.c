@@ -1,7 +1,7 @@
 /* The info document.
  *
- * Happy path: {"state", "io_threads", "in_flight", "config": {...}, "upstreams": [{...}]} is built from the effective configuration and the
- * transports and pushed to the sink. What an upstream's members mean stands in abi/forward-abi.json. latency and conn_wait are of all
+ * Happy path: {"state", "io_threads", "in_flight", "config": {...}, "upstreams": [{...}], "names": [{...}]} is built from the effective
+ * configuration and the transports and pushed to the sink. What their members mean stands in abi/forward-abi.json. latency and conn_wait are of all
  * transports to that address since the process began, as the metrics are.
  *
  * Failure modes: out of memory: FWD_ERR_NOMEM, nothing is pushed.
@@ -108,28 +108,47 @@ static json_t *upstream_json(const struct fwd_proxy *proxy)
                      metrics_waited(t->series));
 }
 
-static json_t *upstreams_json(const struct fwd_instance *instance)
+static bool add_upstreams(json_t *upstreams, struct stanza *stanza)
 {
-    json_t *upstreams = json_array();
-    for (uint32_t i = 0; i < instance->proxy_count; i++) {
-        if (json_array_append_new(upstreams, upstream_json(&instance->proxies[i])) != 0) {
-            json_decref(upstreams);
-            return NULL;
-        }
+    bool added = true;
+    struct proxy_set *set = stanza_take(stanza);
+    for (uint32_t i = 0; added && i < set->count; i++) {
+        added = json_array_append_new(upstreams, upstream_json(set->items[i])) == 0;
     }
-    return upstreams;
+    stanza_leave(stanza, set);
+    return added;
+}
+
+static json_t *name_json(uint32_t stanza, const struct renewal *name)
+{
+    return json_pack("{s:i, s:s, s:I, s:I, s:I}", "stanza", (int)stanza, "name", name->host->name, "addresses",
+                     (json_int_t)atomic_load(&name->addresses), "lookups", (json_int_t)atomic_load(&name->lookups), "failures",
+                     (json_int_t)atomic_load(&name->failures));
+}
+
+static bool add_names(json_t *names, const struct stanza *stanza)
+{
+    bool added = true;
+    for (uint32_t i = 0; stanza->refresh != NULL && added && i < stanza->refresh->count; i++) {
+        added = json_array_append_new(names, name_json(stanza->index, &stanza->refresh->names[i])) == 0;
+    }
+    return added;
 }
 
 int info_write(struct fwd_instance *instance, fwd_sink_fn sink, void *sink_arg)
 {
     static const char *const states[] = {"created", "started", "draining", "stopped"};
     json_t *config = config_to_json(instance->config);
-    json_t *upstreams = upstreams_json(instance);
-    /* o steals both references, also when it fails */
-    json_t *doc = json_pack("{s:s, s:i, s:i, s:o, s:o}", "state", states[atomic_load(&instance->state)], "io_threads",
+    json_t *upstreams = json_array(), *names = json_array();
+    bool added = true;
+    for (uint32_t i = 0; added && i < instance->stanza_count; i++) {
+        added = add_upstreams(upstreams, &instance->stanzas[i]) && add_names(names, &instance->stanzas[i]);
+    }
+    /* o steals the references, also when it fails */
+    json_t *doc = json_pack("{s:s, s:i, s:i, s:o, s:o, s:o}", "state", states[atomic_load(&instance->state)], "io_threads",
                             (int)instance->config->io_threads, "in_flight", (int)atomic_load(&instance->in_flight), "config",
-                            config, "upstreams", upstreams);
-    char *text = doc != NULL ? json_dumps(doc, JSON_COMPACT) : NULL;
+                            config, "upstreams", upstreams, "names", names);
+    char *text = doc != NULL && added ? json_dumps(doc, JSON_COMPACT) : NULL;
     json_decref(doc);
     if (text == NULL) {
         return FWD_ERR_NOMEM;

@@ -24,28 +24,37 @@
 
 enum { FEW_NAMES = 8 };
 
-int instance_supported(const struct config *config, struct fwd_error *error)
+int instance_count_supported(uint32_t count, const char *pointer, struct fwd_error *error)
 {
-    char pointer[64];
     struct error_place place = {.pointer = pointer};
-    for (size_t i = 0; i < config->stanza_count; i++) {
-        (void)snprintf(pointer, sizeof(pointer), "/forward/%zu/to", i);
-        if (config->stanzas[i].to_count > QUERY_MAX_UPSTREAMS) {
-            return error_set(error, FWD_ERR_UNSUPPORTED, &place, "more than %d upstreams after expansion: %u", QUERY_MAX_UPSTREAMS,
-                             (unsigned)config->stanzas[i].to_count);
-        }
+    if (count > QUERY_MAX_UPSTREAMS) {
+        return error_set(error, FWD_ERR_UNSUPPORTED, &place, "more than %d upstreams after expansion: %u", QUERY_MAX_UPSTREAMS,
+                         (unsigned)count);
     }
     return FWD_OK;
 }
 
-/* Looks host names up. */
+int instance_supported(const struct config *config, struct fwd_error *error)
+{
+    char pointer[64];
+    int r = FWD_OK;
+    for (size_t i = 0; r == FWD_OK && i < config->stanza_count; i++) {
+        (void)snprintf(pointer, sizeof(pointer), "/forward/%zu/to", i);
+        r = instance_count_supported(config->stanzas[i].to_count, pointer, error);
+    }
+    return r;
+}
+
+/* Looks host names up that are looked up once. */
 static int resolve_names(struct config *config, struct fwd_error *error)
 {
     char pointer[64];
     int r = FWD_OK;
     for (size_t i = 0; r == FWD_OK && i < config->stanza_count; i++) {
         (void)snprintf(pointer, sizeof(pointer), "/forward/%zu/to", i);
-        r = resolve_stanza(&config->stanzas[i], pointer, error);
+        if (config->stanzas[i].resolve_interval_ns == 0) {
+            r = resolve_stanza(&config->stanzas[i], pointer, error);
+        }
     }
     return r;
 }
@@ -73,12 +82,25 @@ static bool index_names(struct fwd_instance *instance)
     return true;
 }
 
+static int open_refresh(struct fwd_instance *instance, struct stanza *stanza, struct fwd_error *error)
+{
+    char pointer[64];
+    (void)snprintf(pointer, sizeof(pointer), "/forward/%u/to", (unsigned)stanza->index);
+    int r = refresh_create(stanza, pointer, &stanza->refresh, error);
+    instance->refresh_count += r == FWD_OK;
+    return r;
+}
+
 static int open_proxies(struct fwd_instance *instance, struct stanza *stanza, struct fwd_error *error)
 {
+    if (resolve_has_names(stanza->config)) {
+        return open_refresh(instance, stanza, error);
+    }
     stanza->set.items = instance->items + instance->proxy_count;
     for (uint32_t i = 0; i < stanza->config->to_count; i++) {
         struct fwd_proxy *proxy = &instance->proxies[instance->proxy_count];
-        int r = proxy_open(proxy, stanza, &stanza->config->to[i], error);
+        proxy->stanza = stanza;
+        int r = proxy_open(proxy, &stanza->config->to[i], error);
         if (r < 0) {
             return r;
         }
@@ -122,6 +144,9 @@ static void instance_free(struct fwd_instance *instance)
 {
     for (uint32_t i = 0; i < instance->proxy_count; i++) {
         proxy_close(&instance->proxies[i]);
+    }
+    for (uint32_t i = 0; i < instance->stanza_count; i++) {
+        refresh_destroy(instance->stanzas[i].refresh);
     }
     if (instance->engine != NULL) {
         engine_release(instance->engine);
@@ -185,6 +210,12 @@ int instance_start(struct fwd_instance *instance, struct fwd_error *error)
     if (r < 0) {
         return error_set(error, r, NULL, "start: the I/O threads cannot be started: %s", error_text(r));
     }
+    for (uint32_t i = 0; i < instance->stanza_count && instance->refresh_count > 0; i++) {
+        if (instance->stanzas[i].refresh != NULL) {
+            atomic_fetch_add(&instance->busy, 1);
+            refresh_start(instance->stanzas[i].refresh);
+        }
+    }
     atomic_store(&instance->state, INSTANCE_STARTED);
     return FWD_OK;
 }
@@ -201,14 +232,29 @@ bool instance_enter(struct fwd_instance *instance, uint32_t count)
     return false;
 }
 
-void instance_leave(struct fwd_instance *instance)
+static void count_down(const struct fwd_instance *instance, atomic_uint *count)
 {
     struct engine *engine = instance->engine; /* outlives the instance: whoever waits holds a reference */
-    if (atomic_fetch_sub(&instance->in_flight, 1) == 1 && atomic_load(&engine->drainers) > 0) {
+    if (atomic_fetch_sub(count, 1) == 1 && atomic_load(&engine->drainers) > 0) {
         pthread_mutex_lock(&engine->mutex);
         pthread_cond_broadcast(&engine->drained);
         pthread_mutex_unlock(&engine->mutex);
     }
+}
+
+void instance_leave(struct fwd_instance *instance)
+{
+    count_down(instance, &instance->in_flight);
+}
+
+void instance_rest(struct fwd_instance *instance)
+{
+    count_down(instance, &instance->busy);
+}
+
+static bool is_drained(struct fwd_instance *instance)
+{
+    return atomic_load(&instance->in_flight) == 0 && atomic_load(&instance->busy) == 0;
 }
 
 /* Waits until nothing is in flight. @return false when the time has passed; UINT64_MAX waits for ever */
@@ -226,13 +272,13 @@ static bool wait_drained(struct fwd_instance *instance, uint64_t wait_ns)
     int r = 0;
     pthread_mutex_lock(&engine->mutex);
     atomic_fetch_add(&engine->drainers, 1);
-    while (atomic_load(&instance->in_flight) > 0 && r != ETIMEDOUT) {
+    while (!is_drained(instance) && r != ETIMEDOUT) {
         r = forever ? pthread_cond_wait(&engine->drained, &engine->mutex)
                     : pthread_cond_timedwait(&engine->drained, &engine->mutex, &until);
     }
     atomic_fetch_sub(&engine->drainers, 1);
     pthread_mutex_unlock(&engine->mutex);
-    return atomic_load(&instance->in_flight) == 0;
+    return is_drained(instance);
 }
 
 /* Host-driven: nobody else turns the loop, so the caller of stop does. */
@@ -240,7 +286,7 @@ static bool turn_until_drained(struct fwd_instance *instance, uint64_t wait_ns)
 {
     const struct services *services = &instance->engine->services;
     uint64_t start = services_mono(services);
-    while (atomic_load(&instance->in_flight) > 0) {
+    while (!is_drained(instance)) {
         uint64_t waited = services_mono(services) - start;
         if (waited >= wait_ns) {
             return false;
@@ -261,6 +307,11 @@ int instance_stop(struct fwd_instance *instance, uint64_t drain_ns)
     int started = INSTANCE_STARTED;
     if (!atomic_compare_exchange_strong(&instance->state, &started, INSTANCE_DRAINING)) {
         return FWD_ERR_STATE;
+    }
+    for (uint32_t i = 0; i < instance->stanza_count && instance->refresh_count > 0; i++) {
+        if (instance->stanzas[i].refresh != NULL) {
+            refresh_stop(instance->stanzas[i].refresh);
+        }
     }
     bool (*drain)(struct fwd_instance *, uint64_t) = instance->engine->io_threads > 0 ? wait_drained : turn_until_drained;
     if (!drain(instance, drain_ns)) {
@@ -295,6 +346,39 @@ int instance_run(struct fwd_instance *instance)
     uint64_t before = loop->delivered;
     loop_turn_for_host(loop);
     return (int)(loop->delivered - before);
+}
+
+uint32_t instance_proxies(struct fwd_instance *instance)
+{
+    uint32_t count = instance->proxy_count;
+    for (uint32_t i = 0; i < instance->stanza_count && instance->refresh_count > 0; i++) {
+        struct stanza *stanza = &instance->stanzas[i];
+        if (stanza->refresh != NULL) {
+            struct proxy_set *set = stanza_take(stanza);
+            count += set->count;
+            stanza_leave(stanza, set);
+        }
+    }
+    return count;
+}
+
+struct fwd_proxy *instance_proxy(struct fwd_instance *instance, uint32_t index)
+{
+    struct fwd_proxy *proxy = NULL;
+    if (instance->refresh_count == 0) {
+        return index < instance->proxy_count ? &instance->proxies[index] : NULL;
+    }
+    for (uint32_t i = 0; proxy == NULL && i < instance->stanza_count; i++) {
+        struct stanza *stanza = &instance->stanzas[i];
+        struct proxy_set *set = stanza_take(stanza);
+        if (index < set->count) {
+            proxy = set->items[index];
+        } else {
+            index -= set->count;
+        }
+        stanza_leave(stanza, set);
+    }
+    return proxy;
 }
 
 /* True when zone is the name or a parent of it. */

@@ -26,14 +26,19 @@ struct fwd_instance {
     struct stanza *stanzas;
     struct namemap index; /* FROMs, where there are many stanzas */
     uint32_t proxy_count;
-    struct fwd_proxy *proxies; /* of all stanzas, one after the other */
+    struct fwd_proxy *proxies; /* of all stanzas without refresh, one after the other */
     struct fwd_proxy **items;  /* what the stanzas' sets point to */
     atomic_int state;
+    uint32_t refresh_count; /* stanzas whose upstreams may change */
     atomic_uint in_flight; /* accepted and not yet delivered, and those that serve has in hand */
+    atomic_uint busy;      /* refreshes that have not ended */
 };
 
 /** FWD_ERR_UNSUPPORTED with the place when the configuration asks for what this version cannot do, else FWD_OK. */
 int instance_supported(const struct config *config, struct fwd_error *error);
+
+/** The same for a number of upstreams. @param pointer JSON pointer of the stanza's TOs */
+int instance_count_supported(uint32_t count, const char *pointer, struct fwd_error *error);
 
 /** See fwd.forward/1 create. */
 int instance_create(const struct fwd_host *host, const char *config, size_t len, struct fwd_instance **ret,
@@ -52,6 +57,13 @@ bool instance_enter(struct fwd_instance *instance, uint32_t count);
 
 /** One query less; the instance may be gone when this returns. */
 void instance_leave(struct fwd_instance *instance);
+
+/** A refresh has ended; the instance may be gone when this returns. */
+void instance_rest(struct fwd_instance *instance);
+
+/** fwd.proxy/1 count and at. */
+uint32_t instance_proxies(struct fwd_instance *instance);
+struct fwd_proxy *instance_proxy(struct fwd_instance *instance, uint32_t index);
 
 /** The first stanza from index on that matches the name (case 41), or NULL. */
 struct stanza *instance_match(struct fwd_instance *instance, uint32_t from, const uint8_t *qname, uint32_t len);

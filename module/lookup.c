@@ -1,7 +1,7 @@
 /* Looking up one host name.
  *
- * Happy path: without `resolver` the system is asked (hosts file, resolv.conf); with it each resolver in turn, A and then AAAA, and the first that gives
- * any address wins.
+ * Happy path: without `resolver` the system is asked (hosts file, resolv.conf); with it each resolver in turn, A and then AAAA, and the first
+ * that gives any address wins.
  *
  * Failure modes: as CoreDNS's (case 37): the RCODE is ignored, CNAMEs are not followed, a truncated reply is used as it is; after an A question
  * that failed AAAA is not asked of that resolver; an AAAA question that fails does not matter if there was an A. No address at all: `why` says so.
@@ -11,6 +11,7 @@
 #include "hostport.h"
 #include "wire.h"
 
+#include <ares.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -84,10 +85,11 @@ static void process(struct lookup *l, uint32_t wait_ms)
 {
     ares_socket_t sockets[ARES_GETSOCK_MAXNUM];
     struct pollfd fds[ARES_GETSOCK_MAXNUM];
-    int bits = ares_getsock(l->channel, sockets, ARES_GETSOCK_MAXNUM);
+    uint32_t bits = (uint32_t)ares_getsock(l->channel, sockets, ARES_GETSOCK_MAXNUM);
     nfds_t count = 0;
     for (int i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
-        short events = (short)((ARES_GETSOCK_READABLE(bits, i) ? POLLIN : 0) | (ARES_GETSOCK_WRITABLE(bits, i) ? POLLOUT : 0));
+        /* c-ares's macros for these bits shift a signed 1 into the sign */
+        short events = (short)((bits >> i & 1 ? POLLIN : 0) | (bits >> (i + ARES_GETSOCK_MAXNUM) & 1 ? POLLOUT : 0));
         if (events != 0) {
             fds[count++] = (struct pollfd){.fd = sockets[i], .events = events};
         }

@@ -10,7 +10,7 @@
 
 #include "config.h"
 
-#include <ares.h>
+struct ares_channeldata;
 
 enum { LOOKUP_ADDRESSES = 64, LOOKUP_WHY = 256, LOOKUP_NAME = 256, LOOKUP_TIMEOUT_MS = 2000 };
 
@@ -27,7 +27,7 @@ struct lookup {
     lookup_watch_fn *watch;
     void *watch_arg;
     char name[LOOKUP_NAME];
-    ares_channel channel; /* NULL between resolvers */
+    struct ares_channeldata *channel; /* NULL between resolvers */
     uint32_t resolver;
     uint16_t asking; /* TYPE_A, TYPE_AAAA; 0 when the system does both */
     bool answered;   /* the question has ended */

@@ -23,7 +23,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-enum { MAX_SLEEP_NS = 1000000000, MS_NS = 1000000 };
+enum { MAX_SLEEP_NS = 1000000000, MS_NS = 1000000, WATCH_BIT = 1 };
 
 static int watch(struct loop *loop, int fd)
 {
@@ -263,9 +263,25 @@ static struct conn *take_doomed(struct loop *loop)
     return doomed;
 }
 
+/* epoll keeps the pointer to a watch with its lowest bit set: that tells it from a conn. */
+void loop_watch_fd(struct loop *loop, struct loop_watch *watch, int fd, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = (char *)watch + WATCH_BIT};
+    if (events == 0) {
+        (void)epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, &event);
+    } else if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_MOD, fd, &event) != 0) {
+        (void)epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event); /* unwatched, it times out */
+    }
+}
+
 static void dispatch(struct loop *loop, const struct epoll_event *events, int count)
 {
     for (int i = 0; i < count; i++) {
+        if (((uintptr_t)events[i].data.ptr & WATCH_BIT) != 0) {
+            struct loop_watch *watch = (struct loop_watch *)((char *)events[i].data.ptr - WATCH_BIT);
+            watch->event(watch);
+            continue;
+        }
         struct conn *conn = events[i].data.ptr;
         if (conn != NULL && !conn->buried) {
             conn->ops->event(conn, events[i].events);

@@ -35,6 +35,11 @@ struct loop_done {
     uint32_t wire_len;
 };
 
+/** Something other than a conn whose descriptors a loop watches. */
+struct loop_watch {
+    void (*event)(struct loop_watch *watch); /* on the loop's thread */
+};
+
 struct loop {
     const struct services *services;
     uint32_t index;
@@ -99,6 +104,10 @@ void loop_end(struct loop *loop, struct exchange *x);
 
 /** Closes a conn at the end of the turn. Loop's thread. */
 void loop_bury(struct loop *loop, struct conn *conn);
+
+/** Has the loop call the watch when a descriptor is ready; it may still be called once more in the turn in which events becomes 0. Loop's thread.
+ *  @param events EPOLL*; 0 ends it, before the descriptor is closed */
+void loop_watch_fd(struct loop *loop, struct loop_watch *watch, int fd, uint32_t events);
 
 /** Room for one read, ARENA_NEED octets; delivers the batch first when the arena is full. */
 uint8_t *loop_room(struct loop *loop);

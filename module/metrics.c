@@ -20,6 +20,8 @@
 enum family {
     BROKEN,
     REJECTS,
+    LOOKUPS,
+    LOOKUPS_FAILED,
     DURATION,
     HEALTH_FAILURES,
     HITS,
@@ -45,6 +47,8 @@ const struct metric_def metric_defs[FAMILIES] = {
                 "Counter of the number of complete failures of the healthchecks.", {NULL}},
     [REJECTS] = {"coredns_forward_max_concurrent_rejects_total", "counter",
                  "Counter of the number of queries rejected because the concurrent queries were at maximum.", {NULL}},
+    [LOOKUPS] = {"fwd_host_lookups_total", "counter", "Lookups of host names among the upstreams after the first one.", {NULL}},
+    [LOOKUPS_FAILED] = {"fwd_host_lookup_failures_total", "counter", "Those of them that gave no address.", {NULL}},
     [DURATION] = {"coredns_proxy_request_duration_seconds", "histogram",
                   "Histogram of the time each request took.", {"proxy_name", "to", "rcode"}},
     [HEALTH_FAILURES] = {"coredns_proxy_healthcheck_failures_total", "counter",
@@ -258,6 +262,8 @@ static json_t *collect(void)
     if (!c.failed) {
         add_counter(&c, BROKEN, NULL, load(&totals.healthcheck_broken));
         add_counter(&c, REJECTS, NULL, load(&totals.max_concurrent_rejects));
+        add_counter(&c, LOOKUPS, NULL, load(&totals.lookups));
+        add_counter(&c, LOOKUPS_FAILED, NULL, load(&totals.lookup_failures));
         for (struct series *s = series_first(); s != NULL; s = s->next) {
             collect_series(&c, s);
         }

@@ -67,6 +67,12 @@ const struct option_def option_defs[] = {
     {"resolver", "array", "[]", "IP or IP:PORT each", "resolver IP[:PORT]...",
      "Where host names among the upstreams are looked up, instead of the system's resolvers.",
      COREDNS},
+    {"resolve_interval", "duration", "\"0s\"", DURATION_RANGE, "resolve_interval DURATION",
+     "Host names among the upstreams are looked up again when the TTL of their addresses has ended, but not more often than this; 0s looks "
+     "once.",
+     "fwd"},
+    {"resolve_hold", "duration", "\"0s\"", DURATION_RANGE, "resolve_hold DURATION",
+     "With resolve_interval: the longest TTL of an upstream's address that is believed; 0s believes any.", "fwd"},
     {"port_budget", "integer", "1000", UINT32_RANGE, "port_budget N",
      "Fresh UDP source ports per upstream and second (RFC 5452); 0 pools as CoreDNS does.", "fwd"},
     {"pipeline", "integer", "1", "1 to 4294967295", "pipeline N",

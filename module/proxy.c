@@ -77,8 +77,9 @@ static int use_identity(const struct stanza *stanza, const struct config_to *to,
     return error_set(error, FWD_ERR_CONFIG, &place, "%s", why);
 }
 
-int proxy_open(struct fwd_proxy *proxy, struct stanza *stanza, const struct config_to *to, struct fwd_error *error)
+int proxy_open(struct fwd_proxy *proxy, const struct config_to *to, struct fwd_error *error)
 {
+    const struct stanza *stanza = proxy->stanza;
     struct engine *engine = stanza->instance->engine;
     struct tls *tls;
     int r = use_identity(stanza, to, &tls, error);
@@ -97,11 +98,29 @@ int proxy_open(struct fwd_proxy *proxy, struct stanza *stanza, const struct conf
         }
         return error_set(error, FWD_ERR_NOMEM, NULL, "%s", error_text(FWD_ERR_NOMEM));
     }
-    *proxy = (struct fwd_proxy){.stanza = stanza, .text = transport->series->to, .transport = transport, .health = health};
+    if (proxy->text == NULL) { /* the second time it may be being read */
+        proxy->text = transport->series->to;
+    }
+    proxy->transport = transport;
+    proxy->health = health;
     return FWD_OK;
 }
 
 void proxy_close(struct fwd_proxy *proxy)
 {
     health_leave(proxy->health);
+    proxy->transport = NULL;
+    proxy->health = NULL;
+}
+
+struct proxy_set *proxy_hold(struct fwd_proxy *proxy)
+{
+    struct proxy_set *set = stanza_take(proxy->stanza);
+    for (uint32_t i = 0; i < set->count; i++) {
+        if (set->items[i] == proxy) {
+            return set;
+        }
+    }
+    stanza_leave(proxy->stanza, set);
+    return NULL;
 }

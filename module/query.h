@@ -48,7 +48,7 @@ struct query {
 
     /* progress through the current stanza */
     struct stanza *stanza;
-    struct proxy_set *set;   /* what it chooses from */
+    struct proxy_set *set;   /* what it chooses from, held; NULL once it has ended */
     struct fwd_proxy *proxy; /* of the last attempt; NULL when none was made */
     bool counted;            /* in stanza->concurrent */
     bool retry_tcp;          /* this attempt goes over TCP because of TC (case 50) */

@@ -53,6 +53,11 @@ static uint32_t count_names(const struct config_stanza *stanza)
     return count;
 }
 
+bool resolve_has_names(const struct config_stanza *stanza)
+{
+    return count_names(stanza) > 0;
+}
+
 int resolve_hosts(const struct config_stanza *stanza, const char *pointer, struct host_name **ret_hosts, uint32_t *ret_count,
                   struct fwd_error *error)
 {

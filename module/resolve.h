@@ -20,6 +20,8 @@ struct to_list {
     uint32_t count;
 };
 
+bool resolve_has_names(const struct config_stanza *stanza);
+
 /** Looks all host names of a stanza up. @param ret_hosts for the caller to free; NULL when there is none. @param pointer JSON pointer of the TOs
  *  @return FWD_OK, FWD_ERR_CONFIG with CoreDNS's words, FWD_ERR_NOMEM */
 int resolve_hosts(const struct config_stanza *stanza, const char *pointer, struct host_name **ret_hosts, uint32_t *ret_count,

@@ -113,5 +113,7 @@ void series_waited(struct series *series, uint64_t took_ns);
 struct totals {
     _Atomic uint64_t healthcheck_broken;
     _Atomic uint64_t max_concurrent_rejects;
+    _Atomic uint64_t lookups; /* of host names, again */
+    _Atomic uint64_t lookup_failures;
 };
 extern struct totals totals;

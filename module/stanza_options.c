@@ -446,6 +446,8 @@ static const struct option {
     {"failover", rcodes_read},
     {"resolver", resolver_read},
     {"source_address", source_address_read},
+    {"resolve_interval", plain_duration_read},
+    {"resolve_hold", plain_duration_read},
     {"port_budget", uint32_read},
     {"pipeline", positive_uint32_read},
     {"max_conns", uint32_read},

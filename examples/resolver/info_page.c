@@ -143,6 +143,14 @@ static void upstream_print(json_t *upstream, struct text *out)
     rest_print(upstream, out);
 }
 
+/** A host name that is looked up again (resolve_interval). */
+static void name_print(const json_t *name, struct text *out)
+{
+    text_printf(out, "  %6lld  %s: %lld addresses, looked up again %lld times, %lld failures in a row\n",
+                number(name, "stanza") + 1, json_string_value(json_object_get(name, "name")),
+                number(name, "addresses"), number(name, "lookups"), number(name, "failures"));
+}
+
 static void server_print(const json_t *server, struct text *out)
 {
     strings_print(json_object_get(server, "zones"), out);
@@ -162,10 +170,14 @@ static void server_print(const json_t *server, struct text *out)
                 "in flight", "ports", "udp", "busy", "hits", "misses", "tcp", "busy", "hits",
                 "misses");
     size_t i;
-    json_t *upstream;
-    json_array_foreach(json_object_get(forward, "upstreams"), i, upstream)
+    json_t *item;
+    json_array_foreach(json_object_get(forward, "upstreams"), i, item)
     {
-        upstream_print(upstream, out);
+        upstream_print(item, out);
+    }
+    json_array_foreach(json_object_get(forward, "names"), i, item)
+    {
+        name_print(item, out);
     }
 }
 

@@ -9,6 +9,7 @@
  */
 #include "message.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -199,6 +200,32 @@ size_t message_add_opt(uint8_t *buf, size_t cap, size_t len, const void *options
     memcpy(buf + len + 11, options, options_len);
     put16(buf + 10, get16(buf + 10) + 1);
     return len + 11 + options_len;
+}
+
+size_t message_addresses(uint8_t *buf, size_t cap, const uint8_t *query, size_t query_len,
+                         unsigned rcode, const char *list, uint32_t ttl)
+{
+    char text[1024], name[256];
+    uint16_t type = message_question(query, query_len, name, sizeof(name));
+    int family = type == TYPE_AAAA ? AF_INET6 : AF_INET;
+    size_t at = message_answer(buf, cap, query, query_len, SERVFAIL, 0);
+    unsigned count = 0;
+    require(strlen(list) < sizeof(text), "too many addresses");
+    strcpy(text, list);
+    for (char *save = NULL, *word = strtok_r(text, " ", &save); word != NULL;
+         word = strtok_r(NULL, " ", &save)) {
+        uint8_t ip[16];
+        if ((type == TYPE_A || type == TYPE_AAAA) && inet_pton(family, word, ip) == 1) {
+            size_t record = at;
+            at = append_record(buf, at, cap, type, ip, family == AF_INET ? 4 : 16);
+            put16(buf + record + 6, (uint16_t)(ttl >> 16));
+            put16(buf + record + 8, (uint16_t)ttl);
+            count++;
+        }
+    }
+    buf[3] = (uint8_t)(FLAG_RA | rcode);
+    put16(buf + 6, (uint16_t)count);
+    return at;
 }
 
 bool message_is_answer(const uint8_t *wire, size_t len, uint16_t id, const char *name)

@@ -21,6 +21,7 @@
 #define TYPE_A 1
 #define TYPE_NS 2
 #define TYPE_TXT 16
+#define TYPE_AAAA 28
 #define TYPE_OPT 41
 #define CLASS_IN 1
 
@@ -80,6 +81,11 @@ size_t message_answer(uint8_t *buf, size_t cap, const uint8_t *query, size_t que
 /** Appends an OPT record with these options. @return the new length */
 size_t message_add_opt(uint8_t *buf, size_t cap, size_t len, const void *options,
                        size_t options_len);
+
+/** Builds an answer with the addresses of the list, parted by blanks, that are of the QTYPE's kind.
+ *  @param ttl  of the records, seconds */
+size_t message_addresses(uint8_t *buf, size_t cap, const uint8_t *query, size_t query_len,
+                         unsigned rcode, const char *list, uint32_t ttl);
 
 /** Builds an answer to query that is wrong in the way given. */
 size_t message_bad(uint8_t *buf, size_t cap, const uint8_t *query, size_t query_len, enum bad bad);

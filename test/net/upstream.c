@@ -37,7 +37,8 @@ struct stream {
 struct action {
     struct action *next;
     uint64_t due_ns;
-    struct sockaddr_in to; /* where a datagram goes */
+    struct sockaddr_storage to; /* where a datagram goes */
+    socklen_t to_size;
     unsigned stream;       /* the connection's number, 0 for a datagram */
     enum ending ending;    /* what follows the octets */
     size_t len;
@@ -47,8 +48,8 @@ struct action {
 struct upstream {
     pthread_t thread;
     int epoll_fd, wake_fd, udp_fd, listen_fd;
-    struct sockaddr_in self;
-    char addr[32];
+    struct sockaddr_storage self;
+    char addr[64];
 
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -72,6 +73,25 @@ static uint64_t now_ns(void)
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static uint16_t port_of(const struct sockaddr_storage *address)
+{
+    /* it stands in one place in both kinds */
+    return ntohs(((const struct sockaddr_in *)address)->sin_port);
+}
+
+static struct sockaddr_storage address_of(const char *ip, uint16_t port)
+{
+    struct sockaddr_storage address = {.ss_family = AF_INET};
+    struct sockaddr_in *in = (struct sockaddr_in *)&address;
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&address;
+    in->sin_port = htons(port);
+    if (inet_pton(AF_INET, ip, &in->sin_addr) != 1) {
+        address.ss_family = AF_INET6;
+        (void)inet_pton(AF_INET6, ip, &in6->sin6_addr);
+    }
+    return address;
 }
 
 /** Stops the test when a system call fails on which it rests. */
@@ -99,6 +119,7 @@ static void schedule(struct upstream *up, const struct action *like, uint64_t du
     struct action *action = allocate(sizeof(*action) + len);
     action->due_ns = due_ns;
     action->to = like->to;
+    action->to_size = like->to_size;
     action->stream = like->stream;
     action->ending = ending;
     action->len = len;
@@ -140,7 +161,7 @@ static void perform(struct upstream *up, const struct action *action)
 {
     if (action->stream == 0) {
         (void)sendto(up->udp_fd, action->data, action->len, MSG_DONTWAIT,
-                     (const struct sockaddr *)&action->to, sizeof(action->to));
+                     (const struct sockaddr *)&action->to, action->to_size);
         return;
     }
     struct stream *stream = up->streams;
@@ -227,6 +248,10 @@ static void react(struct upstream *up, const struct action *like, const struct u
         bool cut = rule->tc && !query->tcp;
         size_t len = message_answer(message, MESSAGE_MAX, query->wire, query->wire_len, rule->rcode,
                                     cut ? 0 : rule->pad);
+        if (rule->addresses != NULL && !cut) {
+            len = message_addresses(message, MESSAGE_MAX, query->wire, query->wire_len, rule->rcode,
+                                    rule->addresses, rule->ttl);
+        }
         if (cut) {
             len = message_question_end(query->wire, query->wire_len);
             message[2] |= 0x02;
@@ -278,12 +303,12 @@ static void read_udp(struct upstream *up)
 {
     static _Thread_local uint8_t wire[MESSAGE_MAX];
     struct action like = {0};
-    socklen_t size = sizeof(like.to);
-    ssize_t len =
-        recvfrom(up->udp_fd, wire, sizeof(wire), MSG_DONTWAIT, (struct sockaddr *)&like.to, &size);
+    like.to_size = sizeof(like.to);
+    ssize_t len = recvfrom(up->udp_fd, wire, sizeof(wire), MSG_DONTWAIT,
+                           (struct sockaddr *)&like.to, &like.to_size);
     /* An answer is not for us: our port was another test's source port a moment ago. */
     if (len >= 0 && !(len > 2 && (wire[2] & 0x80) != 0)) {
-        handle_query(up, &like, ntohs(like.to.sin_port), wire, (size_t)len);
+        handle_query(up, &like, port_of(&like.to), wire, (size_t)len);
     }
 }
 
@@ -295,7 +320,7 @@ static void watch(struct upstream *up, int fd, void *what)
 
 static void accept_stream(struct upstream *up)
 {
-    struct sockaddr_in peer;
+    struct sockaddr_storage peer;
     socklen_t size = sizeof(peer);
     int fd = accept4(up->listen_fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
@@ -304,7 +329,7 @@ static void accept_stream(struct upstream *up)
     struct stream *stream = allocate(sizeof(*stream));
     stream->fd = fd;
     stream->number = ++up->counts.opened;
-    stream->port = ntohs(peer.sin_port);
+    stream->port = port_of(&peer);
     stream->next = up->streams;
     up->streams = stream;
     up->counts.open++;
@@ -390,39 +415,46 @@ static void wake(struct upstream *up)
     (void)!write(up->wake_fd, &one, sizeof(one));
 }
 
-/** Binds both sockets to one port that is free for both. The port is bound by number, so that it
- * stays ours while not listening. */
-static void bind_sockets(struct upstream *up)
+/** Binds both sockets to an address. @return false when one of them is taken */
+static bool bind_to(struct upstream *up, const struct sockaddr_storage *self)
 {
     const int on = 1;
+    socklen_t size = sizeof(*self);
+    up->udp_fd = socket(self->ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    up->listen_fd = socket(self->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    require(up->udp_fd >= 0 && up->listen_fd >= 0, "socket");
+    setsockopt(up->listen_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(up->udp_fd, (const struct sockaddr *)self, size) == 0 &&
+        bind(up->listen_fd, (const struct sockaddr *)self, size) == 0) {
+        up->self = *self;
+        return true;
+    }
+    close(up->udp_fd);
+    close(up->listen_fd);
+    return false;
+}
+
+/** Binds both sockets to one port that is free for both. The port is bound by number, so that it
+ * stays ours while not listening. */
+static void bind_anywhere(struct upstream *up)
+{
     for (int tries = 0; tries < 100; tries++) {
-        struct sockaddr_in self = {.sin_family = AF_INET,
-                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        struct sockaddr_storage self = address_of("127.0.0.1", 0);
         socklen_t size = sizeof(self);
         int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         require(bind(probe, (struct sockaddr *)&self, size) == 0, "bind");
         getsockname(probe, (struct sockaddr *)&self, &size);
         close(probe);
-
-        up->udp_fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        up->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        require(up->udp_fd >= 0 && up->listen_fd >= 0, "socket");
-        setsockopt(up->listen_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-        if (bind(up->udp_fd, (struct sockaddr *)&self, size) == 0 &&
-            bind(up->listen_fd, (struct sockaddr *)&self, size) == 0) {
-            up->self = self;
-            snprintf(up->addr, sizeof(up->addr), "127.0.0.1:%u", ntohs(self.sin_port));
+        if (bind_to(up, &self)) {
             return;
         }
-        close(up->udp_fd);
-        close(up->listen_fd);
     }
     require(false, "no port is free over UDP and TCP");
 }
 
-struct upstream *upstream_create(void)
+/** From bound sockets to a running upstream. */
+static struct upstream *start(struct upstream *up, const char *ip)
 {
-    struct upstream *up = allocate(sizeof(*up));
     const int room = 1 << 22;
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
@@ -430,10 +462,11 @@ struct upstream *upstream_create(void)
     pthread_cond_init(&up->changed, &attr);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&up->mutex, NULL);
+    snprintf(up->addr, sizeof(up->addr), strchr(ip, ':') != NULL ? "[%s]:%u" : "%s:%u", ip,
+             port_of(&up->self));
     up->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     up->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     require(up->epoll_fd >= 0 && up->wake_fd >= 0, "epoll_create1");
-    bind_sockets(up);
     (void)setsockopt(up->udp_fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
     require(listen(up->listen_fd, 1024) == 0, "listen");
     watch(up, up->wake_fd, &up->wake_fd);
@@ -441,6 +474,24 @@ struct upstream *upstream_create(void)
     watch(up, up->listen_fd, &up->listen_fd);
     require(pthread_create(&up->thread, NULL, run, up) == 0, "pthread_create");
     return up;
+}
+
+struct upstream *upstream_create(void)
+{
+    struct upstream *up = allocate(sizeof(*up));
+    bind_anywhere(up);
+    return start(up, "127.0.0.1");
+}
+
+struct upstream *upstream_create_at(const char *ip, uint16_t port)
+{
+    struct upstream *up = allocate(sizeof(*up));
+    struct sockaddr_storage self = address_of(ip, port);
+    if (!bind_to(up, &self)) {
+        free(up);
+        return NULL;
+    }
+    return start(up, ip);
 }
 
 void upstream_destroy(struct upstream *up)
@@ -480,6 +531,11 @@ const char *upstream_addr(const struct upstream *up)
     return up->addr;
 }
 
+uint16_t upstream_port(const struct upstream *up)
+{
+    return port_of(&up->self);
+}
+
 void upstream_set(struct upstream *up, const struct upstream_rule *rule)
 {
     pthread_mutex_lock(&up->mutex);
@@ -513,8 +569,8 @@ void upstream_down(struct upstream *up)
 {
     /* A UDP socket that is connected elsewhere takes no datagram of ours: the kernel answers them
      * with port unreachable. */
-    struct sockaddr_in elsewhere = {
-        .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_storage elsewhere = up->self;
+    ((struct sockaddr_in *)&elsewhere)->sin_port = htons(9);
     pthread_mutex_lock(&up->mutex);
     refuse_tcp_locked(up);
     require(connect(up->udp_fd, (struct sockaddr *)&elsewhere, sizeof(elsewhere)) == 0, "connect");

@@ -31,6 +31,9 @@ struct upstream_rule {
     unsigned rcode;      /**< of the answer */
     size_t pad;          /**< size of a TXT record added to it */
     bool tc;             /**< over UDP: no records and TC instead */
+    const char *addresses; /**< records instead of the good one: those of the list, parted by blanks,
+                              that are of the QTYPE's kind; the text must outlive the upstream */
+    uint32_t ttl;          /**< of them, seconds */
     enum bad bad;        /**< kind of wrong message that comes before the good one */
     unsigned bad_count;  /**< how many of them; they come at once */
     unsigned chunk;      /**< over TCP: the frame comes in pieces of so many octets ... */
@@ -66,12 +69,15 @@ struct upstream_counts {
     unsigned ports;             /**< different UDP source ports */
 };
 
-/** Starts an upstream that answers; aborts on failure. */
+/** Starts an upstream that answers, on 127.0.0.1; aborts on failure. */
 struct upstream *upstream_create(void);
+/** The same on any address of this machine and a certain port. @return NULL when it is taken */
+struct upstream *upstream_create_at(const char *ip, uint16_t port);
 void upstream_destroy(struct upstream *up);
 
 /** "127.0.0.1:PORT"; the upstream's own. */
 const char *upstream_addr(const struct upstream *up);
+uint16_t upstream_port(const struct upstream *up);
 
 void upstream_set(struct upstream *up, const struct upstream_rule *rule);
 void upstream_script(struct upstream *up, upstream_pick_fn *pick, void *arg);

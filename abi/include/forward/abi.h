@@ -884,14 +884,16 @@ struct fwd_proxies {
     /** 0. */
     uint32_t reserved;
 
-    /** Upstreams of all stanzas, in file order.
+    /** Upstreams of all stanzas now, in file order. With resolve_interval they may change from
+     *  one call to the next.
      *  @param instance The instance.
      *  Thread: [any-thread], never blocks.
      *  Memory: Nothing changes hands.
      *  Since: 1.0. */
     uint32_t (*count)(struct fwd_instance *instance);
 
-    /** One upstream, borrowed until destroy; NULL past the end.
+    /** One upstream, borrowed until destroy; NULL past the end. The handle stays valid when a
+     *  host name no longer has its address, and is the same one when that comes back.
      *  @param instance The instance.
      *  @param index From 0.
      *  Thread: [any-thread], never blocks.
@@ -906,21 +908,22 @@ struct fwd_proxies {
      *  Since: 1.0. */
     const char *(*addr)(struct fwd_proxy *proxy);
 
-    /** Failed probes in a row (case 85).
+    /** Failed probes in a row (case 85); 0 when it is no upstream any more.
      *  @param proxy The upstream.
      *  Thread: [any-thread], never blocks.
      *  Memory: Nothing changes hands.
      *  Since: 1.0. */
     uint32_t (*fails)(struct fwd_proxy *proxy);
 
-    /** 1 when fails is above max_fails (case 86), else 0.
+    /** 1 when fails is above max_fails (case 86), or when it is no upstream any more, else 0.
      *  @param proxy The upstream.
      *  Thread: [any-thread], never blocks.
      *  Memory: Nothing changes hands.
      *  Since: 1.0. */
     int32_t (*down)(struct fwd_proxy *proxy);
 
-    /** Kicks the probe loop; no-op while one runs (case 87).
+    /** Kicks the probe loop; no-op while one runs (case 87). FWD_ERR_STATE when it is no
+     *  upstream any more, or the instance is not started.
      *  @param proxy The upstream.
      *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_STATE.
      *  Thread: [any-thread], never blocks.
@@ -929,6 +932,7 @@ struct fwd_proxies {
     int32_t (*healthcheck)(struct fwd_proxy *proxy);
 
     /** One attempt on this upstream, whatever its health; verdict and completion as with serve.
+     *  When it is no upstream any more: RCODE with FWD_ERR_STOPPED.
      *  @param proxy An upstream of a started instance.
      *  @param query One query.
      *  @param options FWD_EXCHANGE_* bits.
@@ -939,10 +943,11 @@ struct fwd_proxies {
     int32_t (*exchange)(struct fwd_proxy *proxy, struct fwd_query *query, uint32_t options);
 
     /** Numbers of the pool that serves a transport (tcp and tls share one, case 63).
+     *  FWD_ERR_STATE when it is no upstream any more.
      *  @param proxy The upstream.
      *  @param proto Which pool.
      *  @param stats Filled.
-     *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_ABI.
+     *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_ABI, FWD_ERR_STATE.
      *  Thread: [any-thread], never blocks.
      *  Memory: stats is the caller's and written to.
      *  Since: 1.0. */
