@@ -255,8 +255,11 @@ func TestUnspecifiedAddress(t *testing.T) {
 			t.Fatalf("%s: got %d, %v", u.addr, code, err)
 		}
 	}
-	if value := metadata.ValueFunc(ctx, "forward/upstream"); !strings.HasPrefix(value(), "[::]:") {
+	if value := metadata.ValueFunc(ctx, "forward/upstream"); value() != u.addr || !strings.HasPrefix(u.addr, "[::]:") {
 		t.Fatalf("spelled %s", value())
+	}
+	if text, err := metrics(); err != nil || !bytes.Contains(text, []byte(`"to":"`+u.addr+`"`)) {
+		t.Errorf("no series with the label to as %s: %v", u.addr, err)
 	}
 }
 
