@@ -242,6 +242,7 @@ enum conn_armed conn_arm(struct conn *conn, struct exchange *x, bool reused, uin
     x->timer = (struct timer){.claim = timeout_claim, .fire = timeout_fire};
     x->reused = reused;
     x->prev = NULL;
+    x->bare_flags = 0;
     x->key = x->id;
 
     pthread_mutex_lock(&loop->lock);
@@ -354,6 +355,8 @@ enum wire_answer conn_match(struct conn *conn, uint32_t key, uint8_t *msg, uint3
             .wire = msg,
             .wire_len = len,
         };
+    } else if (result == ANSWER_BARE) {
+        exchange_keep_error_locked(x, wire_u16(msg + 2), now);
     }
     pthread_mutex_unlock(&conn->loop->lock);
     if (result != ANSWER_GOOD) {

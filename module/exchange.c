@@ -1,7 +1,7 @@
 /* Detaching and failing exchanges, and what errno means.
  *
  * Happy path: conn_match detaches the exchange that an answer belongs to. Failure modes: a time-out, a dead conn or a cancel detaches it
- * with an error; whoever detaches it finishes it, and nobody else can.
+ * with an error; whoever detaches it finishes it, and nobody else can. If all that came was an error reply without its question, that is the answer.
  */
 #include "exchange.h"
 
@@ -10,6 +10,8 @@
 #include "transport.h"
 
 #include <errno.h>
+
+enum { ERROR_GRACE_NS = 100000000 };
 
 void exchange_detach(struct exchange *x)
 {
@@ -24,12 +26,27 @@ void exchange_detach(struct exchange *x)
     x->conn = NULL;
 }
 
+void exchange_keep_error_locked(struct exchange *x, uint16_t flags, uint64_t now_ns)
+{
+    if (x->bare_flags != 0) {
+        return;
+    }
+    x->bare_flags = flags; /* QR is set, so not 0 */
+    uint64_t until = now_ns + ERROR_GRACE_NS;
+    if (until < timer_deadline(&x->timer)) {
+        struct loop *loop = x->conn->loop;
+        wheel_remove(&loop->wheel, &x->timer);
+        (void)loop_arm_locked(loop, &x->timer, until);
+    }
+}
+
 void exchange_fail_locked(struct exchange *x, int error, int sys_errno, enum phase phase, uint64_t now_ns)
 {
     struct conn *conn = x->conn;
     exchange_detach(x);
+    bool answered = x->bare_flags != 0 && error != FWD_ERR_CANCELED;
     x->outcome = (struct outcome){
-        .error = error,
+        .error = answered ? FWD_OK : error,
         .sys_errno = sys_errno,
         .phase = phase,
         .proto = conn->ops->proto,
@@ -114,6 +131,15 @@ static void exchange_left(struct exchange *x, struct conn *conn)
     conn_fail(conn, timed_out ? ETIMEDOUT : ECANCELED, x->outcome.phase);
 }
 
+/* Nothing but an error without its question came: here is the question. */
+static void restore_question(struct exchange *x, struct loop *loop)
+{
+    uint8_t *room = loop_room(loop);
+    x->outcome.wire = room;
+    x->outcome.wire_len = wire_restore_question(room, x->bare_flags, x->wire, &x->query);
+    loop_keep(loop, x->outcome.wire_len);
+}
+
 void exchange_finish(struct exchange *x, struct loop *loop)
 {
     struct conn *conn = x->ended_on;
@@ -129,6 +155,9 @@ void exchange_finish(struct exchange *x, struct loop *loop)
         x->outcome.why = conn->why;
     }
     exchange_left(x, conn);
+    if (x->outcome.error == FWD_OK) {
+        restore_question(x, loop);
+    }
     x->end(x, &x->outcome, loop);
     conn_unpin(conn);
 }

@@ -65,6 +65,7 @@ struct exchange {
     uint16_t id;
     bool reused; /**< the conn came out of the pool */
     bool sent;
+    uint16_t bare_flags; /* of an error without its question that came for it; 0 none */
 
     /* while it waits for a connection */
     struct pool_waiter waiter;
@@ -82,6 +83,10 @@ struct exchange {
 
 /** Takes an exchange out of its conn's table and the wheel. Lock of conn->loop held. */
 void exchange_detach(struct exchange *x);
+
+/** Remembers an error reply that came without its question. A forger need not know the question for it, so the good answer has a while yet; whatever
+ *  ends the exchange then, but a cancel, the error is its answer. Lock of conn->loop held; the loop's thread. */
+void exchange_keep_error_locked(struct exchange *x, uint16_t flags, uint64_t now_ns);
 
 /** Detaches and remembers how it ended; exchange_finish reports it. Lock held. */
 void exchange_fail_locked(struct exchange *x, int error, int sys_errno, enum phase phase, uint64_t now_ns);

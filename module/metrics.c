@@ -82,7 +82,7 @@ static const char *const proto_labels[SERIES_PROTOS] = {"", "udp", "tcp", "tcp-t
 static const char *const drop_labels[ANSWER_KINDS] = {
     [ANSWER_GOOD] = "",       [ANSWER_SHORT] = "short",       [ANSWER_ID] = "id",
     [ANSWER_NO_QR] = "qr",    [ANSWER_OPCODE] = "opcode",     [ANSWER_QUESTION] = "question",
-    [ANSWER_MALFORMED] = "malformed",
+    [ANSWER_MALFORMED] = "malformed", [ANSWER_BARE] = "no_question",
 };
 
 /* --- collecting --------------------------------------------------------------------------------------------------- */

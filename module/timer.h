@@ -39,6 +39,12 @@ static inline bool timer_queued(const struct timer *timer)
     return timer->prev != 0;
 }
 
+/** When a queued timer expires. */
+static inline uint64_t timer_deadline(const struct timer *timer)
+{
+    return timer->tick << WHEEL_TICK_SHIFT;
+}
+
 /** When wheel_expire has something to do, at the earliest; UINT64_MAX when the wheel is empty. */
 uint64_t wheel_next(const struct wheel *wheel);
 

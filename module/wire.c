@@ -226,6 +226,15 @@ static bool same_question(const uint8_t *msg, uint32_t len, const uint8_t *query
            same_name(msg + WIRE_HEADER, query_msg + WIRE_HEADER, query->qname_len);
 }
 
+/* FORMERR, SERVFAIL, NOTIMP or REFUSED and nothing else, as servers send that did not read as far as the question or do not care to repeat it. An OPT
+ * record may be there. */
+static bool bare_error(const uint8_t *msg)
+{
+    static const uint8_t none[6];
+    const uint32_t errors = 1U << RCODE_FORMERR | 1U << RCODE_SERVFAIL | 1U << RCODE_NOTIMP | 1U << RCODE_REFUSED;
+    return memcmp(msg + 4, none, sizeof(none)) == 0 && (errors >> (msg[3] & 0x0f) & 1) != 0;
+}
+
 enum wire_answer wire_answer_check(uint8_t *msg, uint32_t *len, const uint8_t *query_msg,
                                    const struct wire_query *query, uint16_t id)
 {
@@ -243,7 +252,7 @@ enum wire_answer wire_answer_check(uint8_t *msg, uint32_t *len, const uint8_t *q
         return ANSWER_OPCODE;
     }
     if (!same_question(msg, *len, query_msg, query)) {
-        return ANSWER_QUESTION;
+        return bare_error(msg) ? ANSWER_BARE : ANSWER_QUESTION;
     }
     uint32_t end = WIRE_HEADER + query->question_len;
     if (!records_hold(msg, *len, end)) {
@@ -255,6 +264,16 @@ enum wire_answer wire_answer_check(uint8_t *msg, uint32_t *len, const uint8_t *q
     }
     memcpy(msg + WIRE_HEADER, query_msg + WIRE_HEADER, query->qname_len);
     return ANSWER_GOOD;
+}
+
+uint32_t wire_restore_question(uint8_t *msg, uint16_t flags, const uint8_t *query_msg, const struct wire_query *query)
+{
+    static const uint8_t one_question[8] = {0, 1};
+    uint32_t len = WIRE_HEADER + query->question_len;
+    memcpy(msg, query_msg, len);
+    wire_put_u16(msg + 2, flags);
+    memcpy(msg + 4, one_question, sizeof(one_question));
+    return len;
 }
 
 uint32_t wire_rcode(const uint8_t *msg, uint32_t len)

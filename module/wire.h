@@ -40,6 +40,7 @@ enum wire_answer {
     ANSWER_OPCODE,    /**< another opcode */
     ANSWER_QUESTION,  /**< none, several, or another question */
     ANSWER_MALFORMED, /**< a name, RR or count that does not hold */
+    ANSWER_BARE,      /**< an error without its question: see exchange_keep_error_locked */
     ANSWER_KINDS,
 };
 
@@ -63,6 +64,10 @@ int wire_query_parse(const uint8_t *msg, uint32_t len, struct wire_query *ret);
  *  case gets the client's own case back (RFC 1035 2.3.3), so msg is written to. */
 enum wire_answer wire_answer_check(uint8_t *msg, uint32_t *len, const uint8_t *query_msg,
                                    const struct wire_query *query, uint16_t id);
+
+/** Writes the answer that an upstream meant that repeated nothing of the question: its flags, and the query's ID and question.
+ *  @param msg room for WIRE_HEADER + question_len octets. @return its length */
+uint32_t wire_restore_question(uint8_t *msg, uint16_t flags, const uint8_t *query_msg, const struct wire_query *query);
 
 /** RCODE of the header, extended by the OPT record if there is one (RFC 6891 6.1.3). msg has passed wire_answer_check. */
 uint32_t wire_rcode(const uint8_t *msg, uint32_t len);

@@ -51,6 +51,7 @@ static const char *const bad_names[BAD_COUNT] = {
     [BAD_ARCOUNT] = "ARCOUNT too large",
     [BAD_QUESTION_POINTER] = "question name points at itself",
     [BAD_GARBAGE] = "garbage",
+    [BAD_BARE_ERROR] = "error without question",
     [BAD_OTHER_CASE] = "other letter case",
 };
 
@@ -276,6 +277,10 @@ static size_t spoil_question(uint8_t *buf, size_t len, size_t question, enum bad
         return len;
     case BAD_NO_QUESTION:
         memset(buf + 4, 0, 8);
+        return HEADER;
+    case BAD_BARE_ERROR:
+        memset(buf + 4, 0, 8);
+        buf[3] = (uint8_t)((buf[3] & 0xf0) | REFUSED);
         return HEADER;
     case BAD_TWO_QUESTIONS:
         put16(buf + 4, 2);

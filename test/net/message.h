@@ -61,6 +61,7 @@ enum bad {
     BAD_GARBAGE,          /**< the right ID and QR, then noise */
     BAD_OTHER_CASE, /**< the question in other letter case; not wrong, but not what was asked either
                      */
+    BAD_BARE_ERROR, /**< a header with REFUSED, and nothing else; over a stream it is an answer */
     BAD_COUNT
 };
 

@@ -27,7 +27,7 @@ static void teardown(void)
 START_TEST(bad_datagram_then_the_good_one_case_54_76)
 {
     enum bad bad = (enum bad)(_i / MODE_COUNT);
-    struct upstream_rule rule = {.bad = bad, .bad_count = 1, .delay_ms = 20};
+    struct upstream_rule rule = {.bad = bad, .bad_count = 1, .delay_ms = 5};
     upstream_set(up, &rule);
     struct host *host =
         host_open(_i % MODE_COUNT, "forward . %s {\n max_connect_attempts 1\n}", upstream_addr(up));
@@ -39,6 +39,71 @@ START_TEST(bad_datagram_then_the_good_one_case_54_76)
     host_close(host);
 }
 END_TEST
+
+/* --- errors without their question ------------------------------------------------------------ */
+
+static const unsigned bare_rcodes[] = {FORMERR, SERVFAIL, NOTIMP, REFUSED};
+enum { BARE_RCODES = sizeof(bare_rcodes) / sizeof(*bare_rcodes) };
+
+static struct upstream_rule bare_error(unsigned rcode)
+{
+    return (struct upstream_rule){
+        .drop = true, .bad = BAD_BARE_ERROR, .bad_count = 1, .rcode = rcode};
+}
+
+/* case 54: when nothing better has come after 100 ms it is the answer, with the client's question
+ * and ID; CoreDNS answers FORMERR whatever the error was. An upstream that answers is not probed. */
+START_TEST(error_without_question_is_the_answer_case_54_58)
+{
+    unsigned rcode = bare_rcodes[_i / MODE_COUNT];
+    struct upstream_rule rule = bare_error(rcode);
+    char name[32];
+    upstream_set(up, &rule);
+    struct host *host = host_open(_i % MODE_COUNT, "forward . %s", upstream_addr(up));
+    const struct outcome *outcome = host_ask(host, "Bare.test");
+    ck_assert_uint_eq(outcome->kind, FWD_KIND_ANSWER);
+    ck_assert_uint_eq(outcome->rcode, rcode);
+    ck_assert_uint_eq(message_rcode(outcome->wire), rcode);
+    ck_assert_uint_eq(message_question(outcome->wire, outcome->wire_len, name, sizeof(name)),
+                      TYPE_A);
+    ck_assert_str_eq(name, "bare.test");
+    ck_assert_mem_eq(outcome->wire + 12, "\4Bare\4test", 11);
+    ck_assert_uint_eq(message_question_end(outcome->wire, outcome->wire_len), outcome->wire_len);
+    ck_assert_uint_eq(outcome->attempts, 1);
+    ck_assert_uint_ge(outcome->elapsed_ns, 100000000u);
+    ck_assert_uint_lt(outcome->elapsed_ns, 1000000000u);
+    host_work(host, 50);
+    ck_assert_uint_eq(upstream_counts(up).queries, 1);
+    rule = (struct upstream_rule){0};
+    upstream_set(up, &rule);
+    ck_assert(outcome_good(host_ask(host, "after.test"), "after.test"));
+    host_close(host);
+}
+END_TEST
+
+/* case 55: failover takes it for what it is. It does not make an attempt longer than read_timeout. */
+START_TEST(error_without_question_fails_over_case_55)
+{
+    struct upstream *other = upstream_create();
+    struct upstream_rule rule = bare_error(REFUSED);
+    upstream_set(up, &rule);
+    struct host *host =
+        host_open(_i, "forward . %s %s {\n policy sequential\n failover REFUSED\n}",
+                  upstream_addr(up), upstream_addr(other));
+    const struct outcome *outcome = host_ask(host, "bare.test");
+    ck_assert(outcome_good(outcome, "bare.test"));
+    ck_assert_uint_eq(outcome->attempts, 2);
+    host_close(host);
+    host = host_open(_i, "forward . %s {\n read_timeout 20ms\n}", upstream_addr(up));
+    outcome = host_ask(host, "bare.test");
+    ck_assert_uint_eq(outcome->rcode, REFUSED);
+    ck_assert_uint_eq(outcome->attempts, 1);
+    host_close(host);
+    upstream_destroy(other);
+}
+END_TEST
+
+/* --- many ------------------------------------------------------------------------------------- */
 
 /* The same on a socket that is used again and again, with all kinds mixed. */
 static void all_kinds(void *arg, const struct upstream_seen *query, struct upstream_rule *rule)
@@ -147,6 +212,9 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_loop_test(tcase, bad_datagram_then_the_good_one_case_54_76, MODE_COUNT,
                         BAD_COUNT * MODE_COUNT);
+    tcase_add_loop_test(tcase, error_without_question_is_the_answer_case_54_58, 0,
+                        BARE_RCODES * MODE_COUNT);
+    add_test(tcase, error_without_question_fails_over_case_55);
     add_test(tcase, bad_datagrams_on_reused_sockets);
     add_test(tcase, spray_of_wrong_ids);
     add_test(tcase, bad_datagrams_do_not_extend_the_attempt_case_72);

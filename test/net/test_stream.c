@@ -171,6 +171,25 @@ START_TEST(bad_messages_on_a_stream)
 }
 END_TEST
 
+/* case 54: an error without its question is the answer: nobody but the peer can have sent it. */
+START_TEST(error_without_question_on_a_stream_case_54)
+{
+    static const unsigned rcodes[] = {FORMERR, SERVFAIL, NOTIMP, REFUSED};
+    struct upstream_rule rule = {.drop = true, .bad = BAD_BARE_ERROR, .bad_count = 1};
+    struct host *host = open_one(_i, "max_fails 0");
+    for (size_t i = 0; i < sizeof(rcodes) / sizeof(*rcodes); i++) {
+        rule.rcode = rcodes[i];
+        upstream_set(up, &rule);
+        const struct outcome *outcome = host_ask(host, "Bare.test");
+        ck_assert_uint_eq(outcome->kind, FWD_KIND_ANSWER);
+        ck_assert_uint_eq(outcome->rcode, rcodes[i]);
+        ck_assert_uint_eq(outcome->attempts, 1);
+        ck_assert_uint_eq(message_question_end(outcome->wire, outcome->wire_len), outcome->wire_len);
+    }
+    host_close(host);
+}
+END_TEST
+
 /* An answer that comes twice does not become the next query's. */
 START_TEST(duplicated_answers_on_a_stream)
 {
@@ -250,7 +269,8 @@ int main(void)
     add_test(tcase, stalled_frame);
     add_test(tcase, slow_drip);
     add_test(tcase, wrong_ids_on_a_stream_case_77);
-    tcase_add_loop_test(tcase, bad_messages_on_a_stream, MODE_COUNT, BAD_COUNT * MODE_COUNT);
+    tcase_add_loop_test(tcase, bad_messages_on_a_stream, MODE_COUNT, BAD_BARE_ERROR * MODE_COUNT);
+    add_test(tcase, error_without_question_on_a_stream_case_54);
     add_test(tcase, duplicated_answers_on_a_stream);
     add_test(tcase, mute_connection_does_not_block_others);
     add_test(tcase, tcp_refused);

@@ -241,6 +241,8 @@ static void react(struct upstream *up, const struct action *like, const struct u
         size_t len = message_bad(message, MESSAGE_MAX, query->wire, query->wire_len, rule->bad);
         if (rule->bad == BAD_WRONG_ID) {
             message_set_id(message, (uint16_t)(query->id + 1 + i));
+        } else if (rule->bad == BAD_BARE_ERROR && rule->rcode != 0) {
+            message[3] = (uint8_t)((message[3] & 0xf0) | rule->rcode);
         }
         schedule_message(up, like, now, message, len, &plain);
     }

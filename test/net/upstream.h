@@ -28,7 +28,7 @@ enum ending { END_NONE, END_FIN, END_RST };
 struct upstream_rule {
     unsigned delay_ms;   /**< before the good answer */
     bool drop;           /**< no good answer at all */
-    unsigned rcode;      /**< of the answer */
+    unsigned rcode;      /**< of the answer, and of BAD_BARE_ERROR if not 0 */
     size_t pad;          /**< size of a TXT record added to it */
     bool tc;             /**< over UDP: no records and TC instead */
     const char *addresses; /**< records instead of the good one: those of the list, parted by blanks,

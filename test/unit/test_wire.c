@@ -160,6 +160,7 @@ START_TEST(answer_kinds_case_54_76)
         [BAD_QUESTION_POINTER] = ANSWER_QUESTION,
         [BAD_GARBAGE] = ANSWER_QUESTION,
         [BAD_OTHER_CASE] = ANSWER_GOOD,
+        [BAD_BARE_ERROR] = ANSWER_BARE,
     };
     uint8_t msg[1024];
     uint32_t len = (uint32_t)message_bad(msg, sizeof(msg), query, query_len, (enum bad)_i);
