@@ -450,6 +450,7 @@ static const struct member members[] = {
     {"tcp_keepalive", AT(tcp_keepalive_ns), member_read_duration, member_write_duration},
     {"edns_keepalive", AT(edns_keepalive), member_read_bool, member_write_bool},
     {"padding", AT(padding), member_read_uint32, member_write_uint32},
+    {"retransmit", AT(retransmit_ns), member_read_duration, member_write_duration},
 };
 
 /* CoreDNS's defaults, and ours where CoreDNS has none. Returns false when out of memory. */

@@ -85,6 +85,7 @@ struct config_stanza {
     uint64_t tcp_keepalive_ns; /**< 0 off */
     uint32_t padding;          /**< block length; 0 off */
     bool edns_keepalive;
+    uint64_t retransmit_ns;    /**< 0 off; see race.h */
 
     uint64_t resolve_interval_ns; /**< shortest time between two lookups of a host name; 0 looks once, as CoreDNS */
     uint64_t resolve_hold_ns;     /**< longest TTL that is believed; 0 any */

@@ -7,6 +7,9 @@
  * max_connect_attempts errors have been counted (45); then SERVFAIL with the last error. All are down: one random upstream is tried all the
  * same, or none with failfast (47). A stream conn that died while it was idle is replaced at no charge (49). Whatever fails before serve has
  * returned is worked off there; if nothing remains to be tried the verdict says so, and no completion comes.
+ *
+ * With `retransmit` (race.h) an attempt that has no answer in time is not given up: the next upstream is asked beside it, and the silent one is probed. An
+ * attempt that then times out only counts; one that fails otherwise moves on at once, as ever. SERVFAIL comes when none is out any more.
  */
 #include "forward.h"
 
@@ -16,6 +19,7 @@
 #include "instance.h"
 #include "loop.h"
 #include "policy.h"
+#include "race.h"
 #include "random.h"
 #include "transport.h"
 
@@ -38,7 +42,8 @@ enum {
 /* What is to be done with a query next. */
 enum step {
     STEP_NEXT_PROXY, /* choose an upstream, then send */
-    STEP_SEND,       /* to q->proxy */
+    STEP_SEND,       /* to the attempt's upstream */
+    STEP_WAIT,       /* for the other attempts */
     STEP_END,        /* it has ended; *ret says how */
 };
 
@@ -82,6 +87,12 @@ static enum step end_failed(struct query *q, struct loop_done *ret)
     return end_with(q, FWD_KIND_RCODE, RCODE_SERVFAIL, ret);
 }
 
+/* Nothing more is tried. What is out may still be answered. */
+static enum step give_up(struct query *q, struct loop_done *ret)
+{
+    return race_others(q) ? STEP_WAIT : end_failed(q, ret);
+}
+
 static enum step end_answered(struct query *q, uint32_t kind, const struct outcome *outcome, uint32_t rcode,
                               struct loop_done *ret)
 {
@@ -93,11 +104,12 @@ static enum step end_answered(struct query *q, uint32_t kind, const struct outco
 
 /* --- one attempt -------------------------------------------------------------------------------------------------- */
 
-static uint32_t proto_for(const struct query *q)
+static uint32_t proto_for(const struct attempt *a)
 {
+    const struct query *q = a->query;
     const struct config_stanza *config = q->stanza->config;
     uint32_t options = q->options;
-    if (config->force_tcp || q->retry_tcp || (options & FWD_EXCHANGE_FORCE_TCP) != 0) {
+    if (config->force_tcp || a->retry_tcp || (options & FWD_EXCHANGE_FORCE_TCP) != 0) {
         return FWD_PROTO_TCP; /* case 50: force_tcp beats prefer_udp */
     }
     if (config->prefer_udp || (options & FWD_EXCHANGE_PREFER_UDP) != 0) {
@@ -122,8 +134,8 @@ static void tap_attempt(const struct query *q, const struct outcome *outcome, ui
         .struct_size = sizeof(event),
         .kind = FWD_TAP_FORWARDER_QUERY,
         .token = q->token,
-        .wire = q->x.wire,
-        .wire_len = q->x.wire_len,
+        .wire = q->first.x.wire,
+        .wire_len = q->first.x.wire_len,
         .proto = outcome->proto,
         .query_time_ns = q->real_ns,
         .client = q->client,
@@ -176,8 +188,11 @@ static void report_attempt(const struct query *q, const struct outcome *outcome,
 static uint64_t max_attempts(const struct query *q)
 {
     const struct config_stanza *config = q->stanza->config;
-    return config->has_max_connect_attempts ? config->max_connect_attempts
-                                            : (uint64_t)ATTEMPTS_PER_UPSTREAM * q->set->count;
+    uint64_t max = (uint64_t)ATTEMPTS_PER_UPSTREAM * q->set->count;
+    if (config->has_max_connect_attempts) {
+        return config->max_connect_attempts;
+    }
+    return config->retransmit_ns > 0 && max < RACE_MAX ? RACE_MAX : max; /* several may be lost in the time of one */
 }
 
 static bool out_of_attempts(const struct query *q)
@@ -235,8 +250,6 @@ static void forget_progress(struct query *q)
 {
     q->at = q->fails = q->failovers = 0;
     q->errors = 0;
-    q->retry_tcp = false;
-    q->free_retries = 0;
     q->error = FWD_OK;
     q->detail[0] = '\0';
 }
@@ -275,8 +288,10 @@ static enum step enter_stanza(struct query *q, struct stanza *stanza, struct loo
         (void)snprintf(q->detail, sizeof(q->detail), "choosing an upstream: %s", error_text(r));
         return end_failed(q, ret);
     }
-    q->x.limit_ns = q->now_ns + BUDGET_S * SECOND_NS;
-    q->x.read_timeout_ns = config->read_timeout_ns;
+    q->limit_ns = q->now_ns + BUDGET_S * SECOND_NS;
+    if (q->race != NULL) {
+        race_set_interval(q->race, config->retransmit_ns);
+    }
     return STEP_NEXT_PROXY;
 }
 
@@ -288,7 +303,8 @@ static bool is_last_stanza(const struct query *q)
 /* Case 56: hands the query to the next forward; the end of the chain is the host's. */
 static enum step leave_stanza(struct query *q, const struct outcome *outcome, uint32_t rcode, struct loop_done *ret)
 {
-    struct stanza *next = instance_match(q->instance, q->stanza->index + 1, q->x.wire + WIRE_HEADER, q->x.query.qname_len);
+    struct stanza *next = instance_match(q->instance, q->stanza->index + 1, q->first.x.wire + WIRE_HEADER,
+                                         q->first.x.query.qname_len);
     if (next == NULL) {
         return end_answered(q, FWD_KIND_NEXT, outcome, rcode, ret);
     }
@@ -314,8 +330,9 @@ static bool goes_to_next(const struct query *q, const struct outcome *outcome, u
            (config->next_on_nodata && rcode == RCODE_NOERROR && wire_answer_empty(outcome->wire));
 }
 
-static enum step after_answer(struct query *q, const struct outcome *outcome, struct loop_done *ret)
+static enum step after_answer(struct attempt *a, const struct outcome *outcome, struct loop_done *ret)
 {
+    struct query *q = a->query;
     uint32_t rcode = wire_rcode(outcome->wire, outcome->wire_len);
     const struct config_stanza *config = q->stanza->config;
     wire_put_u16(outcome->wire, q->client_id);
@@ -325,7 +342,7 @@ static enum step after_answer(struct query *q, const struct outcome *outcome, st
     report_attempt(q, outcome, rcode);
     bool truncated = (wire_u16(outcome->wire + 2) & WIRE_FLAG_TC) != 0;
     if (truncated && outcome->proto == FWD_PROTO_UDP && (config->prefer_udp || (q->options & FWD_EXCHANGE_PREFER_UDP) != 0)) {
-        q->retry_tcp = true;
+        a->retry_tcp = true;
         return STEP_SEND;
     }
     if (!q->single && in_set(&config->failover, rcode) && ++q->failovers < q->set->count) {
@@ -339,18 +356,19 @@ static enum step after_answer(struct query *q, const struct outcome *outcome, st
 
 static bool time_is_up(const struct query *q)
 {
-    return q->now_ns >= q->x.limit_ns;
+    return q->now_ns >= q->limit_ns;
 }
 
-static enum step after_error(struct query *q, const struct outcome *outcome, struct loop_done *ret)
+static enum step after_error(struct attempt *a, const struct outcome *outcome, struct loop_done *ret)
 {
+    struct query *q = a->query;
     if (outcome->error == FWD_ERR_CANCELED) {
         return end_canceled(q, ret);
     }
-    if (outcome->stale && !time_is_up(q) && q->free_retries < MAX_FREE_RETRIES) {
+    if (outcome->stale && !time_is_up(q) && a->free_retries < MAX_FREE_RETRIES) {
         series_stale(q->proxy->transport->series);
-        q->free_retries++;
-        q->x.fresh = !outcome->shared; /* a conn of its own cannot be stale; a shared one may be cut off again */
+        a->free_retries++;
+        a->x.fresh = !outcome->shared; /* a conn of its own cannot be stale; a shared one may be cut off again */
         return STEP_SEND;
     }
     note_error(q, outcome);
@@ -363,56 +381,163 @@ static enum step after_error(struct query *q, const struct outcome *outcome, str
     }
     q->errors++;
     if (q->single || out_of_attempts(q) || q->fails >= q->set->count) {
-        return end_failed(q, ret);
+        return give_up(q, ret);
+    }
+    if (outcome->error == FWD_ERR_TIMEOUT && race_others(q)) {
+        return STEP_WAIT; /* another has been started in its place */
     }
     return STEP_NEXT_PROXY;
 }
 
-static enum step choose_proxy(struct query *q, struct loop_done *ret)
+static enum step choose_proxy(struct attempt *a, struct loop_done *ret)
 {
+    struct query *q = a->query;
     if (time_is_up(q) || out_of_attempts(q)) {
-        return end_failed(q, ret);
+        return give_up(q, ret);
     }
-    struct fwd_proxy *proxy = next_proxy(q);
-    if (proxy == NULL) {
-        return end_failed(q, ret);
+    a->proxy = next_proxy(q);
+    if (a->proxy == NULL) {
+        return give_up(q, ret);
     }
-    q->proxy = proxy;
-    q->retry_tcp = false;
+    a->retry_tcp = false;
     return STEP_SEND;
 }
 
-/* Takes steps until an exchange is in flight (true; q may not be touched any more) or the query has ended (false; *ret). */
-static bool run(struct query *q, enum step step, struct loop_done *ret)
+static void go_out(struct attempt *a)
 {
+    a->stanza = a->query->stanza;
+    a->set = a->query->set;
+    a->out = true;
+    if (a->query->race != NULL) {
+        stanza_hold(a->stanza, a->set);
+    }
+}
+
+static void come_back(struct attempt *a)
+{
+    a->out = false;
+    if (a->query->race != NULL) {
+        stanza_leave(a->stanza, a->set);
+    }
+}
+
+static bool send_attempt(struct attempt *a, struct outcome *ret)
+{
+    struct query *q = a->query;
+    q->proxy = a->proxy;
+    q->attempts++;
+    a->x.limit_ns = q->limit_ns;
+    a->x.read_timeout_ns = q->stanza->config->read_timeout_ns;
+    go_out(a); /* before it can end elsewhere */
+    return transport_exchange(a->proxy->transport, &a->x, proto_for(a), 0, q->now_ns, ret);
+}
+
+/* Takes steps until the attempt is in flight or others are waited for (true; without a race q may not be touched any more), or the query has
+ * ended (false; *ret). */
+static bool run(struct attempt *a, enum step step, struct loop_done *ret)
+{
+    struct query *q = a->query;
     for (uint32_t instant = 0;; instant++) {
         if (step == STEP_NEXT_PROXY) {
-            step = choose_proxy(q, ret);
+            step = instant <= MAX_INSTANT_FAILURES ? choose_proxy(a, ret) : give_up(q, ret);
         }
-        if (step == STEP_END) {
-            return false;
-        }
-        if (instant > MAX_INSTANT_FAILURES) {
-            (void)end_failed(q, ret);
-            return false;
+        if (step != STEP_SEND) {
+            return step == STEP_WAIT;
         }
         struct outcome outcome;
-        q->attempts++;
-        if (transport_exchange(q->proxy->transport, &q->x, proto_for(q), 0, q->now_ns, &outcome)) {
+        if (send_attempt(a, &outcome)) {
             return true;
         }
+        come_back(a);
         q->now_ns = services_mono(services_of(q));
-        step = after_error(q, &outcome, ret);
+        step = after_error(a, &outcome, ret);
+    }
+}
+
+/* Runs an attempt of a race and sets the time for the next. Locked. @return as run */
+static bool run_race(struct attempt *a, enum step step, struct loop_done *ret)
+{
+    struct query *q = a->query;
+    if (!run(a, step, ret)) {
+        race_settle(q->race);
+        return false;
+    }
+    if (!q->single) {
+        race_arm(q->race, q->now_ns);
+    }
+    return true;
+}
+
+static enum step after_attempt(struct attempt *a, const struct outcome *outcome, struct loop_done *ret)
+{
+    struct query *q = a->query;
+    q->proxy = a->proxy;
+    q->now_ns = services_mono(services_of(q));
+    return outcome->error == FWD_OK ? after_answer(a, outcome, ret) : after_error(a, outcome, ret);
+}
+
+/* As attempt_ended. An attempt that comes back when the query has ended or has gone on to another stanza changes nothing. */
+static void race_attempt_ended(struct attempt *a, const struct outcome *outcome, struct loop *loop)
+{
+    struct query *q = a->query;
+    struct race *race = q->race;
+    struct loop_done done;
+    race_lock(race);
+    come_back(a);
+    bool late = race->over || a->stanza != q->stanza;
+    bool ended = !late && !run_race(a, after_attempt(a, outcome, &done), &done);
+    race_unlock(race);
+    if (ended) {
+        loop_done(loop, &done);
     }
 }
 
 static void attempt_ended(struct exchange *x, const struct outcome *outcome, struct loop *loop)
 {
-    struct query *q = (struct query *)((char *)x - offsetof(struct query, x));
+    struct attempt *a = (struct attempt *)((char *)x - offsetof(struct attempt, x));
     struct loop_done done;
-    q->now_ns = services_mono(services_of(q));
-    enum step step = outcome->error == FWD_OK ? after_answer(q, outcome, &done) : after_error(q, outcome, &done);
-    if (!run(q, step, &done)) {
+    if (a->query->race != NULL) {
+        race_attempt_ended(a, outcome, loop);
+    } else if (!run(a, after_attempt(a, outcome, &done), &done)) {
+        loop_done(loop, &done);
+    }
+}
+
+/* Has every upstream probed that has been asked and is silent. Locked. */
+static void probe_silent(struct race *race)
+{
+    if (race->query->stanza->config->max_fails == 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < RACE_MAX; i++) {
+        const struct attempt *a = race_attempt(race, i);
+        if (a->out && a->stanza == race->query->stanza) {
+            health_check(a->proxy->health);
+        }
+    }
+}
+
+/* The time for an answer has passed: another attempt is made, while those that are out are still listened to. */
+static void retransmit(struct timer *timer)
+{
+    struct race *race = race_of(timer);
+    struct query *q = race->query;
+    struct loop *loop = race->loop;
+    struct loop_done done;
+    bool ended = false;
+    race_lock(race);
+    race->armed = false;
+    struct attempt *a = race->over ? NULL : race_spare(race);
+    if (a != NULL) {
+        q->now_ns = services_mono(services_of(q));
+        probe_silent(race);
+        ended = !run_race(a, STEP_NEXT_PROXY, &done);
+        if (a->out) {
+            series_retransmit(a->proxy->transport->series);
+        }
+    }
+    race_unlock(race);
+    if (ended) {
         loop_done(loop, &done);
     }
 }
@@ -462,9 +587,9 @@ static struct query *make_query(struct fwd_instance *instance, struct fwd_query 
         return NULL;
     }
     const struct services *services = &instance->services;
-    q->x.query = *parsed;
-    q->x.end = attempt_ended;
-    q->x.want_local = services->tap != NULL;
+    q->first.x.query = *parsed;
+    q->first.x.end = attempt_ended;
+    q->first.x.want_local = services->tap != NULL;
     q->token = query->token;
     q->client = query->client;
     q->client_id = parsed->id;
@@ -473,6 +598,9 @@ static struct query *make_query(struct fwd_instance *instance, struct fwd_query 
     if (services->tap != NULL || services->trace != NULL) {
         q->real_ns = services_real(services);
     }
+    if (instance->races) {
+        (void)race_begin(q, retransmit); /* without memory for it there is one attempt at a time */
+    }
     return q;
 }
 
@@ -480,8 +608,11 @@ static struct query *make_query(struct fwd_instance *instance, struct fwd_query 
 static void launch(struct query *q, enum step step, struct loop_done *done, struct fwd_query *query)
 {
     struct query_slab *slab = &q->instance->engine->slab;
+    struct race *race = q->race;
     query->handle = query_handle(q); /* before it can end elsewhere */
-    if (step != STEP_END && run(q, step, done)) {
+    bool accepted = race != NULL ? run_race(&q->first, step, done) : run(&q->first, step, done);
+    race_unlock(race);
+    if (accepted) {
         query->verdict = FWD_VERDICT_ACCEPTED;
         return;
     }
@@ -529,8 +660,7 @@ void forward_exchange(struct fwd_proxy *proxy, struct fwd_query *query, uint32_t
     q->options = options;
     q->stanza = proxy->stanza;
     q->set = set;
-    q->proxy = proxy;
-    q->x.limit_ns = q->start_ns + BUDGET_S * SECOND_NS;
-    q->x.read_timeout_ns = proxy->stanza->config->read_timeout_ns;
+    q->first.proxy = proxy;
+    q->limit_ns = q->start_ns + BUDGET_S * SECOND_NS;
     launch(q, STEP_SEND, &done, query);
 }

@@ -29,6 +29,14 @@ static inline struct proxy_set *stanza_take(struct stanza *stanza)
     return stanza->refresh == NULL ? &stanza->set : refresh_take(stanza->refresh);
 }
 
+/** Another user of a set that the caller holds. */
+static inline void stanza_hold(const struct stanza *stanza, struct proxy_set *set)
+{
+    if (stanza->refresh != NULL) {
+        atomic_fetch_add(&set->users, 1);
+    }
+}
+
 static inline void stanza_leave(const struct stanza *stanza, struct proxy_set *set)
 {
     if (stanza->refresh != NULL) {

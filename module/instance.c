@@ -132,6 +132,7 @@ static int open_stanzas(struct fwd_instance *instance, struct fwd_error *error)
         stanza->config = &config->stanzas[i];
         stanza->instance = instance;
         stanza->index = i;
+        instance->races |= stanza->config->retransmit_ns > 0;
         int r = open_proxies(instance, stanza, error);
         if (r < 0) {
             return r;

@@ -28,6 +28,7 @@ struct fwd_instance {
     uint32_t proxy_count;
     struct fwd_proxy *proxies; /* of all stanzas without refresh, one after the other */
     struct fwd_proxy **items;  /* what the stanzas' sets point to */
+    bool races; /* a stanza has retransmit */
     atomic_int state;
     uint32_t refresh_count; /* stanzas whose upstreams may change */
     atomic_uint in_flight; /* accepted and not yet delivered, and those that serve has in hand */

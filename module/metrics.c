@@ -29,6 +29,7 @@ enum family {
     ERRORS,
     DROPS,
     STALE,
+    RETRANSMITS,
     HANDSHAKES,
     WAITED,
     CONNS,
@@ -62,6 +63,8 @@ const struct metric_def metric_defs[FAMILIES] = {
                "Messages from an upstream that were no answer to a query in flight, by reason.", {"to", "reason"}},
     [STALE] = {"fwd_proxy_stale_retries_total", "counter",
                "Exchanges repeated at no charge because a reused connection had been closed.", {"to"}},
+    [RETRANSMITS] = {"fwd_proxy_retransmits_total", "counter",
+                     "Queries sent to an upstream because another attempt had no answer in the time of retransmit.", {"to"}},
     [HANDSHAKES] = {"fwd_proxy_tls_handshakes_total", "counter", "TLS handshakes completed, and whether they resumed a session.",
                     {"to", "resumed"}},
     [WAITED] = {"fwd_proxy_conn_wait_seconds", "histogram", "Time that queries waited for a connection at a limit.", {"to"}},
@@ -246,6 +249,7 @@ static void collect_series(struct collector *c, struct series *s)
     series_add_waited(s, &waited);
     add_histogram(c, WAITED, (const char *const[]){s->to}, &waited);
     add_if_used(c, STALE, (const char *const[]){s->to}, s, offsetof(struct series_shard, stale));
+    add_if_used(c, RETRANSMITS, (const char *const[]){s->to}, s, offsetof(struct series_shard, retransmits));
 }
 
 /* [{"name", "type", "help", "samples": [...]}, ...], or NULL when out of memory. */

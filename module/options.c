@@ -101,6 +101,9 @@ const struct option_def option_defs[] = {
      "Ask TCP and TLS upstreams how long they keep an idle connection, and obey (RFC 7828).", "fwd"},
     {"padding", "integer", "0", "0 to 4096", "padding N",
      "Pad queries over TLS and HTTPS to a multiple of N octets; 128 is recommended (RFC 8467), 0 pads none.", "fwd"},
+    {"retransmit", "duration", "\"0s\"", DURATION_RANGE, "retransmit DURATION",
+     "How long to wait for an answer before the next upstream is asked as well; whose answer comes first counts. 0s asks one after the other.",
+     "fwd"},
 };
 
 const size_t option_defs_count = sizeof(option_defs) / sizeof(*option_defs);

@@ -11,6 +11,7 @@
 #include "engine.h"
 #include "instance.h"
 #include "loop.h"
+#include "race.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,9 @@ void query_slab_init(struct query_slab *slab)
 void query_slab_fini(struct query_slab *slab)
 {
     for (uint32_t i = 0; i < slab->chunk_count; i++) {
+        for (uint32_t j = 0; j < QUERY_CHUNK; j++) {
+            race_free(atomic_load(&slab->chunks[i][j].kept_race));
+        }
         free(slab->chunks[i]);
     }
     pthread_mutex_destroy(&slab->mutex);
@@ -75,16 +79,18 @@ struct query *query_alloc(struct query_slab *slab, struct fwd_instance *instance
         free(heap);
         return NULL;
     }
-    /* not `word`, `index`, `instance` and the wire; x.home stays, as a late cancel may be reading it */
-    memset(&q->x, 0, offsetof(struct exchange, word));
-    memset(&q->token, 0, offsetof(struct query, heap) - offsetof(struct query, token));
+    /* not `word`, `index`, `instance`, the race and the wire; x.home stays, as a late cancel may be reading it */
+    memset(&q->first.x, 0, offsetof(struct exchange, word));
+    memset(&q->first.query, 0, sizeof(q->first) - offsetof(struct attempt, query));
+    memset(&q->race, 0, offsetof(struct query, heap) - offsetof(struct query, race));
     q->heap = heap;
     q->order = q->few;
     uint8_t *copy = heap != NULL ? heap : q->space;
     memcpy(copy, wire, len);
-    q->x.wire = copy;
-    q->x.wire_len = len;
-    q->x.word = &q->word;
+    q->first.query = q;
+    q->first.x.wire = copy;
+    q->first.x.wire_len = len;
+    q->first.x.word = &q->word;
     return q;
 }
 
@@ -103,6 +109,13 @@ void query_free(struct query_slab *slab, struct query *query)
     query->next_free = slab->free;
     slab->free = query;
     pthread_mutex_unlock(&slab->mutex);
+}
+
+void query_drop(struct query *query)
+{
+    struct fwd_instance *instance = query->instance;
+    query_free(&instance->engine->slab, query);
+    instance_leave(instance);
 }
 
 /* The generation is cut to 32 bits in a handle: a slot comes round to the same one after four thousand million queries. */
@@ -136,7 +149,11 @@ bool query_cancel(struct query_slab *slab, struct fwd_instance *instance, uint64
         !atomic_compare_exchange_strong(&q->word, &word, word | 1)) {
         return false;
     }
-    exchange_cancel(&q->x, word | 1);
+    exchange_cancel(&q->first.x, word | 1);
+    struct race *race = atomic_load(&q->kept_race);
+    if (race != NULL) {
+        race_cancel(race, word | 1);
+    }
     return true;
 }
 
@@ -192,8 +209,10 @@ void query_deliver(const struct loop_done *batch, uint32_t count, uint8_t *space
     host.done(host.arg, (const struct fwd_completion *)space, count);
     for (uint32_t i = 0; i < count; i++) {
         struct query *q = batch[i].query;
-        struct fwd_instance *instance = q->instance;
-        query_free(&instance->engine->slab, q);
-        instance_leave(instance);
+        if (q->race != NULL) {
+            race_delivered(q->race);
+        } else {
+            query_drop(q);
+        }
     }
 }

@@ -182,6 +182,11 @@ void series_stale(struct series *series)
     add(&shard_of(series)->stale, 1);
 }
 
+void series_retransmit(struct series *series)
+{
+    add(&shard_of(series)->retransmits, 1);
+}
+
 void series_handshake(struct series *series, bool resumed)
 {
     add(&shard_of(series)->handshakes[resumed], 1);

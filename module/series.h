@@ -38,6 +38,7 @@ struct series_shard {
     _Alignas(64) _Atomic uint64_t drops[ANSWER_KINDS];
     _Atomic uint64_t errors[SERIES_ERRORS]; /* by negated FWD_ERR_* */
     _Atomic uint64_t stale;
+    _Atomic uint64_t retransmits;
     _Atomic uint64_t handshakes[2]; /* full, resumed */
     _Atomic uint64_t health_failures;
     _Atomic(struct histogram *) duration[SERIES_RCODES]; /* made on first use */
@@ -85,6 +86,9 @@ const char *series_error_label(int error);
 
 /** A retry at no charge. */
 void series_stale(struct series *series);
+
+/** A query was sent beside an attempt that had no answer in time. */
+void series_retransmit(struct series *series);
 
 /** A failed probe. */
 void series_health_failure(struct series *series);

@@ -461,6 +461,7 @@ static const struct option {
     {"tcp_keepalive", plain_duration_read},
     {"edns_keepalive", flag_read},
     {"padding", padding_read},
+    {"retransmit", plain_duration_read},
 };
 
 /** Reads the option that the current token names. */

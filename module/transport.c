@@ -451,10 +451,10 @@ static void wait_fire(struct timer *timer)
     exchange_finish(x, atomic_load(&x->home));
 }
 
-enum attempt { IN_FLIGHT, FAILED, AGAIN };
+enum pursuit { IN_FLIGHT, FAILED, AGAIN };
 
 /* Queues an exchange. AGAIN: there is room after all. @param again it has waited, and what it got was dead: it is the first, and its time goes on */
-static enum attempt wait_turn(struct transport *t, struct exchange *x, uint32_t proto, bool again, uint64_t now,
+static enum pursuit wait_turn(struct transport *t, struct exchange *x, uint32_t proto, bool again, uint64_t now,
                               struct outcome *ret)
 {
     struct loop *loop = engine_loop(t->engine, atomic_fetch_add_explicit(&t->next_loop, 1, memory_order_relaxed));
@@ -462,7 +462,7 @@ static enum attempt wait_turn(struct transport *t, struct exchange *x, uint32_t 
     uint64_t since = again ? x->wait_since_ns : now;
     uint64_t left_ns = x->limit_ns > since ? x->limit_ns - since : 0;
     uint64_t until = since + (t->key.max_wait_ns < left_ns ? t->key.max_wait_ns : left_ns);
-    enum attempt result = FAILED;
+    enum pursuit result = FAILED;
     bool wake = false;
     x->timer = (struct timer){.claim = wait_claim, .fire = wait_fire};
     x->transport = t;
@@ -541,7 +541,7 @@ static int arm(struct conn *conn, struct exchange *x, struct frame *frame, bool 
 }
 
 /* Arms and sends on a place. AGAIN: it was on a reused conn that had died. */
-static enum attempt exchange_framed(const struct place *place, struct exchange *x, struct frame *frame, uint64_t now,
+static enum pursuit exchange_framed(const struct place *place, struct exchange *x, struct frame *frame, uint64_t now,
                                     struct outcome *ret)
 {
     struct conn *conn = place->conn;
@@ -573,7 +573,7 @@ static enum attempt exchange_framed(const struct place *place, struct exchange *
     return place->reused ? AGAIN : FAILED;
 }
 
-static enum attempt exchange_on(const struct place *place, struct exchange *x, uint64_t now, struct outcome *ret)
+static enum pursuit exchange_on(const struct place *place, struct exchange *x, uint64_t now, struct outcome *ret)
 {
     struct frame frame;
     if (!frame_init(&frame, &place->conn->edns, x->wire, x->wire_len)) {
@@ -581,7 +581,7 @@ static enum attempt exchange_on(const struct place *place, struct exchange *x, u
         ret->error = FWD_ERR_NOMEM;
         return FAILED;
     }
-    enum attempt attempt = exchange_framed(place, x, &frame, now, ret);
+    enum pursuit attempt = exchange_framed(place, x, &frame, now, ret);
     frame_fini(&frame);
     return attempt;
 }
@@ -600,7 +600,7 @@ static bool pursue(struct transport *t, struct exchange *x, uint32_t proto, uint
                              : (flags & EXCHANGE_ONE_SHOT) != 0 ? open_one_shot(t, proto, now)
                                                                    : take_place(t, proto, fresh, now);
         first = NULL;
-        enum attempt attempt = FAILED;
+        enum pursuit attempt = FAILED;
         if (place.wait) {
             attempt = wait_turn(t, x, proto, turn, now, ret);
             fresh = false;

@@ -235,6 +235,9 @@ static const struct {
     {"ours", ONE "port_budget x" END, NULL,
      FAIL "strconv.ParseUint: parsing \"x\": invalid syntax"},
     {"ours", ONE "port_budget" END, NULL, ARGUMENT(3, "port_budget")},
+    {"ours", ONE "retransmit 300ms" END, "retransmit", "\"300ms\""},
+    {"ours", ONE "retransmit -1s" END, NULL, FAIL "retransmit can't be negative: -1s"},
+    {"ours", ONE "retransmit" END, NULL, ARGUMENT(3, "retransmit")},
 };
 
 static void files_make(void)

@@ -139,7 +139,7 @@ static const char full[] =
     "\"no_rec\":true,\"domain\":\"Up.test\"},\"policy\":\"sequential\",\"next\":[\"nxdomain\","
     "\"NOTIMPL\"],\"failover\":[\"BADCOOKIE\"],\"tls\":[\"cert\",\"key\",\"ca\"],"
     "\"tls_servername\":\"\",\"doh_method\":\"GET\",\"source_address\":\"::ffff:192.0.2.1\","
-    "\"resolver\":[\"::1\",\"1.1.1.1:5353\"],\"port_budget\":0}]}";
+    "\"resolver\":[\"::1\",\"1.1.1.1:5353\"],\"port_budget\":0,\"retransmit\":\"300ms\"}]}";
 
 START_TEST(every_option)
 {
@@ -166,6 +166,7 @@ START_TEST(every_option)
     ck_assert_str_eq(stanza->tls_ca, "ca");
     ck_assert_uint_eq(stanza->source_address.family, 4);
     ck_assert(stanza->doh_get);
+    ck_assert_uint_eq(stanza->retransmit_ns, 300000000);
     config_destroy(config);
 }
 END_TEST
