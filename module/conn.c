@@ -23,7 +23,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { KEEPALIVE_UNIT_NS = 100 * 1000 * 1000 }; /* of TIMEOUT */
+enum {
+    KEEPALIVE_UNIT_NS = 100 * 1000 * 1000, /* of TIMEOUT */
+    OTHERS_NS = 20 * 1000 * 1000,          /* in which a server closes all its connections */
+};
 
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT 24
@@ -348,6 +351,7 @@ enum wire_answer conn_match(struct conn *conn, uint32_t key, uint8_t *msg, uint3
     struct exchange *x = conn_find_locked(conn, key);
     enum wire_answer result = x != NULL ? check(conn, x, msg, &len, &timeout) : ANSWER_ID;
     if (result == ANSWER_GOOD) {
+        conn->answered = true;
         exchange_detach(x);
         x->outcome = (struct outcome){
             .proto = conn->ops->proto,
@@ -455,6 +459,11 @@ void conn_begin_handshake(struct conn *conn)
     pthread_mutex_unlock(&loop->lock);
 }
 
+static bool closed_by_peer(int sys_errno)
+{
+    return sys_errno == 0 || sys_errno == ECONNRESET || sys_errno == EPIPE;
+}
+
 /* Detaches everything in flight, to be finished by the caller. */
 static struct exchange *fail_all(struct conn *conn, int sys_errno, enum phase phase)
 {
@@ -469,12 +478,16 @@ static struct exchange *fail_all(struct conn *conn, int sys_errno, enum phase ph
     }
     bool several = conn->in_flight > 1;
     bool silent = conn->in_len == 0 && sys_errno != EBADMSG && sys_errno != ETIMEDOUT && sys_errno != ECANCELED;
+    if (conn->answered && closed_by_peer(sys_errno)) {
+        transport_note_close(conn->transport, now);
+    }
     while (conn->exchanges != NULL) {
         struct exchange *x = conn->exchanges;
         exchange_fail_locked(x, exchange_error_of(sys_errno), sys_errno, x->sent || phase == PHASE_HANDSHAKE ? phase : PHASE_DIAL, now);
         /* on a shared conn the death of the conn says nothing about any one exchange: each is tried again */
         x->outcome.stale = x->sent && silent && (x->reused || several);
         x->outcome.shared = conn->node.shareable;
+        x->outcome.cut = !x->outcome.stale && silent && closed_by_peer(sys_errno) && !conn->one_shot;
         x->ended_next = failed;
         failed = x;
     }
@@ -483,6 +496,27 @@ static struct exchange *fail_all(struct conn *conn, int sys_errno, enum phase ph
         transport_note_cut(conn->transport);
     }
     return failed;
+}
+
+static void finish_cut(struct timer *timer)
+{
+    struct exchange *x = exchange_of(timer);
+    struct conn *conn = x->ended_on;
+    x->outcome.stale = transport_closed_since(conn->transport, conn->dialled_ns);
+    exchange_finish(x, conn->loop);
+}
+
+/* A server that restarts, or closes all connections when their time is over, means none of the exchanges on them. That it is one is known when it has
+ * closed a connection that it had answered on; the event of that one may come a moment after this one's. */
+static void await_others(struct exchange *x, struct conn *conn)
+{
+    struct loop *loop = conn->loop;
+    x->timer = (struct timer){.fire = finish_cut};
+    if (transport_closed_since(conn->transport, conn->dialled_ns) || !transport_has_others(conn->transport, conn->ops->proto)) {
+        finish_cut(&x->timer);
+    } else {
+        loop_arm(loop, &x->timer, services_mono(loop->services) + OTHERS_NS);
+    }
 }
 
 void conn_fail(struct conn *conn, int sys_errno, enum phase phase)
@@ -496,7 +530,11 @@ void conn_fail(struct conn *conn, int sys_errno, enum phase phase)
     while (failed != NULL) {
         struct exchange *x = failed;
         failed = x->ended_next;
-        exchange_finish(x, loop);
+        if (x->outcome.cut) {
+            await_others(x, conn);
+        } else {
+            exchange_finish(x, loop);
+        }
     }
 }
 

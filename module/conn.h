@@ -85,6 +85,7 @@ struct conn {
     uint32_t in_len;
     uint64_t dialled_ns;
     uint64_t heard_ns; /* when something last came */
+    bool answered;     /* an exchange has been */
     struct conn *chain; /* doomed or graveyard */
 };
 

@@ -31,6 +31,7 @@ struct outcome {
     enum phase phase;
     bool stale;         /**< the conn had been reused and died before it answered anything: retry at no charge (cases 49, 78) */
     bool shared;        /**< with stale: other exchanges were on the same conn */
+    bool cut;           /**< the peer closed a new conn that had answered nothing: stale if it turns out to have closed others as well */
     uint32_t proto;     /**< FWD_PROTO_* really used */
     uint64_t elapsed_ns;
     uint8_t *wire;      /**< the answer, valid until the loop flushes; its ID is the exchange's */

@@ -251,6 +251,23 @@ void transport_note_cut(struct transport *transport)
     atomic_store_explicit(&transport->cut_ns, services_mono(&transport->engine->services), memory_order_relaxed);
 }
 
+void transport_note_close(struct transport *transport, uint64_t now_ns)
+{
+    atomic_store_explicit(&transport->closed_ns, now_ns, memory_order_relaxed);
+}
+
+bool transport_closed_since(const struct transport *transport, uint64_t since_ns)
+{
+    return atomic_load_explicit(&transport->closed_ns, memory_order_relaxed) > since_ns;
+}
+
+bool transport_has_others(struct transport *transport, uint32_t proto)
+{
+    struct pool_counts counts;
+    pool_get_counts(transport_pool(transport, proto), &counts);
+    return counts.open > counts.closing;
+}
+
 void transport_observe_dial(struct transport *transport, uint64_t took_ns)
 {
     /* two threads may lose one another's observation: it is an average */

@@ -67,6 +67,7 @@ struct transport {
     atomic_uint next_loop;
     _Atomic uint64_t dial_avg_ns;
     _Atomic uint64_t cut_ns; /* when a shared connection was last cut off with several in flight */
+    _Atomic uint64_t closed_ns; /* when the peer last closed a connection that it had answered on */
     struct loop *timer_loop;
     struct timer janitor;
     struct timer refill;
@@ -118,6 +119,15 @@ uint32_t transport_places(struct transport *transport, uint32_t proto);
 
 /** A peer closed a conn with several exchanges in flight: for a while fewer are put on one. */
 void transport_note_cut(struct transport *transport);
+
+/** A peer closed a conn that it had answered on. Any thread. */
+void transport_note_close(struct transport *transport, uint64_t now_ns);
+
+/** Whether it has done so since then. */
+bool transport_closed_since(const struct transport *transport, uint64_t since_ns);
+
+/** Whether a pool has other conns than those that are being closed. */
+bool transport_has_others(struct transport *transport, uint32_t proto);
 
 /** How long a dial may take now (case 71), nanoseconds. */
 uint64_t transport_dial_timeout(struct transport *transport);

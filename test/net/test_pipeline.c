@@ -92,6 +92,72 @@ START_TEST(death_retries_elsewhere)
 }
 END_TEST
 
+/* A server that closes all connections at once, one that it has answered on among them, means none
+ * of the queries: also on a new connection, where nothing has been answered yet, a query is asked
+ * again at no charge (case 78). */
+START_TEST(closed_together_case_78)
+{
+    static const enum ending endings[] = {END_FIN, END_RST};
+    struct host *host = open_pair(_i / 2, "max_connect_attempts 1\n max_fails 0");
+    ask_good(host, "before.test");
+    host_wait_idle(host, 0, proto_of(_i / 2), 1);
+    tls_upstream_set(up, &(struct tls_rule){.drop = true});
+    uint64_t first = host_send_batch(host, "together", 4);
+    work_until(host, tls_upstream_counts(up).queries == 5);
+    ck_assert_uint_eq(tls_upstream_counts(up).opened, 4);
+    tls_upstream_set(up, &(struct tls_rule){0});
+    tls_upstream_kill(up, endings[_i % 2]);
+    host_wait_all(host, 20000);
+    check_batch(host, "together", first, 4);
+    ck_assert(host_metric(host, "fwd_proxy_errors_total{") == 0);
+    host_close(host);
+}
+END_TEST
+
+/* The same in the middle of a handshake. */
+START_TEST(closed_together_in_handshake_case_78)
+{
+    static const enum ending endings[] = {END_FIN, END_RST};
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.stall_flight = 1, .stall_conn = 2});
+    struct host *host =
+        fixture_open(_i / 2, "max_connect_attempts 1\n max_fails 0\n handshake_timeout 10s");
+    ask_good(host, "before.test");
+    host_wait_idle(host, 0, FWD_PROTO_TLS, 1);
+    tls_upstream_set(up, &(struct tls_rule){.drop = true});
+    uint64_t first = host_send_batch(host, "together", 2);
+    work_until(host, tls_upstream_counts(up).opened == 2 && tls_upstream_counts(up).queries == 2);
+    tls_upstream_set(up, &(struct tls_rule){0});
+    tls_upstream_kill(up, endings[_i % 2]);
+    host_wait_all(host, 20000);
+    check_batch(host, "together", first, 2);
+    host_close(host);
+}
+END_TEST
+
+/** Closes without an answer to queries of one name. */
+static void poison(void *arg, const struct tls_seen *query, struct tls_rule *rule)
+{
+    rule->instead = strcmp(query->name, "poison.test") == 0 ? END_FIN : END_NONE;
+}
+
+/* A query for which the server closes the connection, and no other: each of its two attempts is
+ * one on a reused connection, which is free, and one on a new one (cases 45, 49). */
+START_TEST(closed_for_one_query_cases_45_49)
+{
+    struct host *host = open_pair(_i, "max_connect_attempts 2\n max_fails 0");
+    tls_upstream_script(up, poison, NULL);
+    ask_batch(host, "before", 3);
+    struct tls_counts before = tls_upstream_counts(up);
+    unsigned attempts = 2 + (before.open < 2 ? before.open : 2);
+    host_wait_idle(host, 0, proto_of(_i), before.open);
+    const struct outcome *outcome = host_ask(host, "poison.test");
+    ck_assert_uint_eq(outcome->rcode, SERVFAIL);
+    ck_assert_uint_eq(outcome->attempts, attempts);
+    ck_assert_uint_eq(tls_upstream_counts(up).queries, before.queries + attempts);
+    host_close(host);
+}
+END_TEST
+
 /** Closes after the answer to each third query. */
 static void every_third(void *arg, const struct tls_seen *query, struct tls_rule *rule)
 {
@@ -241,6 +307,9 @@ int main(void)
     tcase_add_loop_test(tcase, limit_per_connection, 0, VARIANTS);
     tcase_add_loop_test(tcase, off_by_default, 0, VARIANTS);
     tcase_add_loop_test(tcase, death_retries_elsewhere, 0, 2 * VARIANTS);
+    tcase_add_loop_test(tcase, closed_together_case_78, 0, 2 * VARIANTS);
+    tcase_add_loop_test(tcase, closed_together_in_handshake_case_78, 0, 2 * MODE_COUNT);
+    tcase_add_loop_test(tcase, closed_for_one_query_cases_45_49, 0, VARIANTS);
     tcase_add_loop_test(tcase, peer_closes_early, 0, VARIANTS);
     tcase_add_loop_test(tcase, closed_again_and_again, 0, 2 * VARIANTS);
     tcase_add_loop_test(tcase, one_is_mute, 0, VARIANTS);

@@ -45,7 +45,8 @@ void link_flush(struct link *link, bool half)
     if (len == 0) {
         return;
     }
-    if (++link->flights == setup->stall_flight) {
+    bool stalls = setup->stall_conn == 0 || setup->stall_conn == link->number;
+    if (++link->flights == setup->stall_flight && stalls) {
         link->stalled = true;
         half = setup->stall_half;
     }
