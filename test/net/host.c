@@ -11,6 +11,7 @@
 #include "message.h"
 
 #include <check.h>
+#include <dirent.h>
 #include <dlfcn.h>
 #include <jansson.h>
 #include <poll.h>
@@ -535,4 +536,15 @@ char *host_info(struct host *host)
     struct text text = {0};
     ck_assert_int_eq(host->forward->info(host->instance, sink, &text), FWD_OK);
     return text.data;
+}
+
+unsigned count_entries(const char *path)
+{
+    unsigned count = 0;
+    DIR *dir = opendir(path);
+    while (readdir(dir) != NULL) {
+        count++;
+    }
+    closedir(dir);
+    return count;
 }

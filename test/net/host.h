@@ -128,3 +128,7 @@ void host_wait_idle(struct host *host, unsigned proxy, uint32_t proto, unsigned 
 double host_metric(struct host *host, const char *start);
 /** The document of info; to be freed. */
 char *host_info(struct host *host);
+
+/** Entries of a directory: of /proc/self/fd or /proc/self/task, what this process has open or runs.
+ */
+unsigned count_entries(const char *path);

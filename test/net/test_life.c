@@ -5,7 +5,6 @@
 #include "suite.h"
 #include "upstream.h"
 
-#include <dirent.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -23,17 +22,6 @@ static void setup(void)
 static void teardown(void)
 {
     upstream_destroy(up);
-}
-
-static unsigned count_entries(const char *path)
-{
-    unsigned count = 0;
-    DIR *dir = opendir(path);
-    while (readdir(dir) != NULL) {
-        count++;
-    }
-    closedir(dir);
-    return count;
 }
 
 /* --- cancel ---------------------------------------------------------------------------------- */
