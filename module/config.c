@@ -580,6 +580,18 @@ static int io_threads_read(struct reader *reader, const json_t *value, void *tar
     return status;
 }
 
+static int loops_read(struct reader *reader, const json_t *value, void *target)
+{
+    uint64_t number = 0;
+    int status = reader_integer(reader, value, CONFIG_MAX_LOOPS, &number);
+
+    if (status == FWD_OK && number == 0) {
+        return reader_fail(reader, "must be at least 1");
+    }
+    *(uint32_t *)target = (uint32_t)number;
+    return status;
+}
+
 static int stanzas_read(struct reader *reader, const json_t *value, void *target)
 {
     struct config *config = target;
@@ -607,6 +619,8 @@ static int warnings_read(struct reader *reader, const json_t *value, void *targe
 
 static const struct member config_members[] = {
     {"io_threads", offsetof(struct config, io_threads), io_threads_read, member_write_uint32},
+    {"loops", offsetof(struct config, loops), loops_read, member_write_uint32},
+    {"engine", offsetof(struct config, engine), member_read_string, member_write_string},
     {"forward", 0, stanzas_read, stanzas_write},
     {"warnings", 0, warnings_read, NULL},
 };
@@ -642,6 +656,12 @@ int config_from_json(const json_t *root, struct config **ret, struct fwd_error *
         return reader_nomem(&reader);
     }
     config->io_threads = io_threads_default();
+    config->loops = 1;
+    config->engine = strdup("");
+    if (config->engine == NULL) {
+        config_destroy(config);
+        return reader_nomem(&reader);
+    }
     status = config_read(&reader, root, config);
     if (status != FWD_OK) {
         config_destroy(config);
@@ -687,5 +707,6 @@ void config_destroy(struct config *config)
         stanza_fini(&config->stanzas[i]);
     }
     free(config->stanzas);
+    free(config->engine);
     free(config);
 }

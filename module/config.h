@@ -1,6 +1,6 @@
 /* The configuration of an instance, as it came across the ABI in JSON.
  *
- *   {"io_threads": 2, "forward": [STANZA, ...], "warnings": ["...", ...]}
+ *   {"io_threads": 2, "loops": 1, "engine": "", "forward": [STANZA, ...], "warnings": ["...", ...]}
  *
  * A STANZA holds every option under its Corefile name (options.h lists them); absent ones get
  * CoreDNS's default; warnings are for people and ignored. stanza.c makes this JSON from a Corefile,
@@ -103,8 +103,12 @@ struct config_stanza {
     uint32_t resolver_count;
 };
 
+enum { CONFIG_MAX_LOOPS = 256 };
+
 struct config {
     uint32_t io_threads; /**< 0 = host-driven; default 2 with 4 cores and more, else 1 */
+    uint32_t loops;      /**< host-driven: how many loops the host turns; default 1 */
+    char *engine;        /**< which instances share an engine; "" = host-driven none */
     struct config_stanza *stanzas;
     size_t stanza_count;
 };

@@ -40,6 +40,14 @@ static const struct option_def instance_defs[] = {
     {"io_threads", "integer", "null", "0 to 256; absent: the lesser of 2 and the number of cores",
      NULL, "I/O threads of the process; 0 lets the host drive the module with poll_fd and run.",
      "fwd"},
+    {"loops", "integer", "1", "1 to 256", NULL,
+     "With io_threads 0: how many loops the host turns, each by a thread of its own if it likes.",
+     "fwd"},
+    {"engine", "string", "\"\"", "any text", NULL,
+     "Instances with the same engine, io_threads, loops and host services share loops, upstream connections and "
+     "what is known of the upstreams' health. With I/O threads that goes for the empty name too; with io_threads 0 "
+     "an instance without a name is by itself.",
+     "fwd"},
     {"forward", "array", "[]", "objects, one for each forward directive in file order", NULL,
      "The stanzas, each with the options of config.stanza.", "CoreDNS"},
 };

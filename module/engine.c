@@ -7,10 +7,15 @@
  */
 #include "engine.h"
 
+#include "config.h"
+
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { MS_NS = 1000000 };
 
 static pthread_mutex_t engines_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct engine *engines;
@@ -35,19 +40,22 @@ static void engine_free(struct engine *engine)
     pthread_mutex_destroy(&engine->mutex);
     free(engine->threads);
     free(engine->loops);
+    free(engine->name);
     free(engine);
 }
 
-static int engine_make(const struct services *services, uint32_t io_threads, struct engine **ret)
+static int engine_make(const struct services *services, const struct config *config, struct engine **ret)
 {
     struct engine *engine = calloc(1, sizeof(*engine));
     if (engine == NULL) {
         return FWD_ERR_NOMEM;
     }
-    uint32_t loops = io_threads > 0 ? io_threads : 1;
+    bool host_driven = config->io_threads == 0;
+    uint32_t loops = host_driven ? config->loops : config->io_threads;
     engine->refs = 1;
     engine->services = *services;
-    engine->io_threads = io_threads;
+    engine->name = strdup(config->engine);
+    engine->io_threads = config->io_threads;
     pthread_mutex_init(&engine->mutex, NULL);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
@@ -57,10 +65,10 @@ static int engine_make(const struct services *services, uint32_t io_threads, str
     query_slab_init(&engine->slab);
     engine->loops = calloc(loops, sizeof(*engine->loops));
     engine->threads = calloc(loops, sizeof(*engine->threads));
-    int r = engine->loops != NULL && engine->threads != NULL ? 0 : FWD_ERR_NOMEM;
+    int r = engine->name != NULL && engine->loops != NULL && engine->threads != NULL ? 0 : FWD_ERR_NOMEM;
     while (r == 0 && engine->loop_count < loops) {
         uint32_t i = engine->loop_count++;
-        r = loop_init(&engine->loops[i], i, io_threads == 0, &engine->services);
+        r = loop_init(&engine->loops[i], i, host_driven, &engine->services);
     }
     if (r < 0) {
         engine_free(engine);
@@ -70,24 +78,32 @@ static int engine_make(const struct services *services, uint32_t io_threads, str
     return 0;
 }
 
-static struct engine *find_shared(const struct services *services, uint32_t io_threads)
+static bool serves(const struct engine *engine, const struct services *services, const struct config *config)
 {
-    struct engine *e = io_threads > 0 ? engines : NULL;
-    while (e != NULL && (e->io_threads != io_threads || !services_share_threads(&e->services, services))) {
+    bool host_driven = config->io_threads == 0;
+    return engine->io_threads == config->io_threads && (!host_driven || engine->loop_count == config->loops) &&
+           strcmp(engine->name, config->engine) == 0 && services_share_threads(&engine->services, services);
+}
+
+static struct engine *find_shared(const struct services *services, const struct config *config)
+{
+    bool alone = config->io_threads == 0 && config->engine[0] == '\0';
+    struct engine *e = alone ? NULL : engines;
+    while (e != NULL && !serves(e, services, config)) {
         e = e->next;
     }
     return e;
 }
 
-int engine_acquire(const struct services *services, uint32_t io_threads, struct engine **ret)
+int engine_acquire(const struct services *services, const struct config *config, struct engine **ret)
 {
     int r = 0;
     pthread_mutex_lock(&engines_mutex);
-    struct engine *engine = find_shared(services, io_threads);
+    struct engine *engine = find_shared(services, config);
     if (engine != NULL) {
         engine->refs++;
     } else {
-        r = engine_make(services, io_threads, &engine);
+        r = engine_make(services, config, &engine);
         if (r == 0) {
             engine->next = engines;
             engines = engine;
@@ -142,8 +158,8 @@ int engine_start(struct engine *engine)
     pthread_mutex_lock(&engines_mutex);
     if (!engine->running) {
         r = start_threads(engine);
-        if (r == 0 && engine->io_threads == 0) {
-            loop_turn_for_host(&engine->loops[0]);
+        for (uint32_t i = 0; r == 0 && engine->io_threads == 0 && i < engine->loop_count; i++) {
+            (void)loop_turn_for_host(&engine->loops[i]); /* sets its timerfd */
         }
         engine->running = r == 0;
     }
@@ -174,6 +190,17 @@ void engine_release(struct engine *engine)
     }
     settle(engine);
     engine_free(engine);
+}
+
+void engine_turn(struct engine *engine, uint64_t max_sleep_ns)
+{
+    struct pollfd fds[CONFIG_MAX_LOOPS];
+    nfds_t count = 0;
+    for (uint32_t i = 0; i < engine->loop_count; i++) {
+        (void)loop_turn_for_host(&engine->loops[i]);
+        fds[count++] = (struct pollfd){.fd = engine->loops[i].epoll_fd, .events = POLLIN};
+    }
+    (void)poll(fds, count, (int)((max_sleep_ns + MS_NS - 1) / MS_NS));
 }
 
 void engine_wake_all(struct engine *engine)

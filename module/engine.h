@@ -1,7 +1,7 @@
 /* The engine: I/O loops, their threads, the registry of transports and health states, and the memory of queries.
  *
- * Instances with the same number of I/O threads and the same host services share one engine, so a reload keeps threads and warm connections. A
- * host-driven instance has an engine of its own.
+ * Instances with the same host services and the same settings share one engine, so a reload keeps threads and warm connections. A host-driven
+ * instance without a name for its engine has one of its own.
  *
  * Threads: engine_acquire, engine_start, engine_release any (a process-wide mutex); the rest any. Ownership: reference-counted by instances.
  */
@@ -18,12 +18,15 @@
 
 enum { ENGINE_BUCKETS = 1024 };
 
+struct config;
+
 struct engine {
     struct engine *next; /* guarded by the process-wide mutex, as are refs and running */
     uint32_t refs;
     bool running;
     struct services services;
-    uint32_t io_threads;
+    char *name;
+    uint32_t io_threads; /* 0: host-driven */
 
     uint32_t loop_count;
     uint32_t threads_started;
@@ -40,7 +43,7 @@ struct engine {
 };
 
 /** An engine for these settings, made on first use. @return FWD_OK, FWD_ERR_NOMEM, FWD_ERR_SYSTEM */
-int engine_acquire(const struct services *services, uint32_t io_threads, struct engine **ret);
+int engine_acquire(const struct services *services, const struct config *config, struct engine **ret);
 
 /** Starts the threads unless they run. @return FWD_OK, FWD_ERR_SYSTEM */
 int engine_start(struct engine *engine);
@@ -58,6 +61,9 @@ static inline struct loop *engine_any_loop(struct engine *engine)
 {
     return &engine->loops[0];
 }
+
+/** Host-driven: turns every loop once and waits until one has something to do again, or for max_sleep_ns. */
+void engine_turn(struct engine *engine, uint64_t max_sleep_ns);
 
 /** Wakes all loops. */
 void engine_wake_all(struct engine *engine);

@@ -147,14 +147,14 @@ static int32_t forward_metrics(struct fwd_instance *instance, uint32_t format, f
     return sink != NULL ? metrics_write(format, sink, sink_arg) : FWD_ERR_ARG;
 }
 
-static int32_t forward_poll_fd(struct fwd_instance *instance)
+static int32_t forward_poll_fd(struct fwd_instance *instance, uint32_t loop)
 {
-    return instance != NULL ? instance_poll_fd(instance) : FWD_ERR_ARG;
+    return instance != NULL ? instance_poll_fd(instance, loop) : FWD_ERR_ARG;
 }
 
-static int32_t forward_run(struct fwd_instance *instance)
+static int32_t forward_run(struct fwd_instance *instance, uint32_t loop)
 {
-    return instance != NULL ? instance_run(instance) : FWD_ERR_ARG;
+    return instance != NULL ? instance_run(instance, loop) : FWD_ERR_ARG;
 }
 
 static const struct fwd_forward forward_table = {

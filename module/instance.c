@@ -182,7 +182,7 @@ int instance_create(const struct fwd_host *host, const char *config, size_t len,
     if (r < 0) {
         goto fail;
     }
-    r = engine_acquire(&instance->services, instance->config->io_threads, &instance->engine);
+    r = engine_acquire(&instance->services, instance->config, &instance->engine);
     if (r < 0) {
         (void)error_set(error, r, NULL, "%s", error_text(r));
         goto fail;
@@ -240,6 +240,9 @@ static void count_down(const struct fwd_instance *instance, atomic_uint *count)
         pthread_mutex_lock(&engine->mutex);
         pthread_cond_broadcast(&engine->drained);
         pthread_mutex_unlock(&engine->mutex);
+        if (engine->io_threads == 0) {
+            engine_wake_all(engine);
+        }
     }
 }
 
@@ -282,20 +285,20 @@ static bool wait_drained(struct fwd_instance *instance, uint64_t wait_ns)
     return is_drained(instance);
 }
 
-/* Host-driven: nobody else turns the loop, so the caller of stop does. */
+/* Host-driven: perhaps nobody else turns the loops, so the caller of stop does. */
 static bool turn_until_drained(struct fwd_instance *instance, uint64_t wait_ns)
 {
-    const struct services *services = &instance->engine->services;
-    uint64_t start = services_mono(services);
-    while (!is_drained(instance)) {
-        uint64_t waited = services_mono(services) - start;
-        if (waited >= wait_ns) {
-            return false;
-        }
+    struct engine *engine = instance->engine;
+    uint64_t start = services_mono(&engine->services);
+    uint64_t waited = 0;
+    atomic_fetch_add(&engine->drainers, 1);
+    while (!is_drained(instance) && waited < wait_ns) {
         uint64_t left = wait_ns - waited;
-        loop_turn(&instance->engine->loops[0], left < SECOND_NS ? left : SECOND_NS);
+        engine_turn(engine, left < SECOND_NS ? left : SECOND_NS);
+        waited = services_mono(&engine->services) - start;
     }
-    return true;
+    atomic_fetch_sub(&engine->drainers, 1);
+    return is_drained(instance);
 }
 
 int instance_cancel(struct fwd_instance *instance, uint64_t handle)
@@ -332,21 +335,30 @@ void instance_destroy(struct fwd_instance *instance)
     instance_free(instance);
 }
 
-int instance_poll_fd(struct fwd_instance *instance)
+/* The loop that the host turns. @return NULL with *ret_error */
+static struct loop *driven_loop(struct fwd_instance *instance, uint32_t loop, int *ret_error)
 {
-    bool driven = instance->engine->io_threads == 0 && atomic_load(&instance->state) != INSTANCE_CREATED;
-    return driven ? instance->engine->loops[0].epoll_fd : FWD_ERR_STATE;
+    struct engine *engine = instance->engine;
+    if (engine->io_threads > 0 || atomic_load(&instance->state) == INSTANCE_CREATED) {
+        *ret_error = FWD_ERR_STATE;
+        return NULL;
+    }
+    *ret_error = FWD_ERR_ARG;
+    return loop < engine->loop_count ? &engine->loops[loop] : NULL;
 }
 
-int instance_run(struct fwd_instance *instance)
+int instance_poll_fd(struct fwd_instance *instance, uint32_t loop)
 {
-    if (instance_poll_fd(instance) < 0) {
-        return FWD_ERR_STATE;
-    }
-    struct loop *loop = &instance->engine->loops[0];
-    uint64_t before = loop->delivered;
-    loop_turn_for_host(loop);
-    return (int)(loop->delivered - before);
+    int r;
+    const struct loop *driven = driven_loop(instance, loop, &r);
+    return driven != NULL ? driven->epoll_fd : r;
+}
+
+int instance_run(struct fwd_instance *instance, uint32_t loop)
+{
+    int r;
+    struct loop *driven = driven_loop(instance, loop, &r);
+    return driven != NULL ? loop_turn_for_host(driven) : r;
 }
 
 uint32_t instance_proxies(struct fwd_instance *instance)

@@ -50,8 +50,8 @@ int instance_start(struct fwd_instance *instance, struct fwd_error *error);
 int instance_cancel(struct fwd_instance *instance, uint64_t handle);
 int instance_stop(struct fwd_instance *instance, uint64_t drain_ns);
 void instance_destroy(struct fwd_instance *instance);
-int instance_poll_fd(struct fwd_instance *instance);
-int instance_run(struct fwd_instance *instance);
+int instance_poll_fd(struct fwd_instance *instance, uint32_t loop);
+int instance_run(struct fwd_instance *instance, uint32_t loop);
 
 /** Takes count queries in hand. @return false when the instance is not started */
 bool instance_enter(struct fwd_instance *instance, uint32_t count);

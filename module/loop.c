@@ -36,6 +36,11 @@ int loop_init(struct loop *loop, uint32_t index, bool host_driven, const struct 
 {
     *loop = (struct loop){.services = services, .index = index, .epoll_fd = -1, .wake_fd = -1, .timer_fd = -1};
     pthread_mutex_init(&loop->lock, NULL);
+    pthread_mutexattr_t checked;
+    pthread_mutexattr_init(&checked);
+    pthread_mutexattr_settype(&checked, PTHREAD_MUTEX_ERRORCHECK);
+    pthread_mutex_init(&loop->turning, &checked);
+    pthread_mutexattr_destroy(&checked);
     wheel_init(&loop->wheel, services_mono(services));
     loop->arena = malloc(ARENA_SIZE);
     loop->completions = calloc(LOOP_BATCH, QUERY_COMPLETION_MAX);
@@ -70,6 +75,7 @@ void loop_fini(struct loop *loop)
     close_fd(loop->epoll_fd);
     free(loop->completions);
     free(loop->arena);
+    pthread_mutex_destroy(&loop->turning);
     pthread_mutex_destroy(&loop->lock);
 }
 
@@ -289,7 +295,7 @@ static void dispatch(struct loop *loop, const struct epoll_event *events, int co
     }
 }
 
-void loop_turn(struct loop *loop, uint64_t max_sleep_ns)
+int loop_turn(struct loop *loop, uint64_t max_sleep_ns)
 {
     struct errands errands;
     collect(loop, max_sleep_ns, &errands);
@@ -305,6 +311,7 @@ void loop_turn(struct loop *loop, uint64_t max_sleep_ns)
     loop->arena_used = 0;
     bury_all(loop, take_doomed(loop));
     free_buried(loop);
+    return count;
 }
 
 /* Host-driven: the timerfd makes poll_fd readable when the wheel is due. It is set only when it would ring too late or has rung, so a busy host
@@ -330,10 +337,19 @@ static void set_alarm(struct loop *loop)
     }
 }
 
-void loop_turn_for_host(struct loop *loop)
+/* All that is there, as the host may watch edge-triggered: whatever comes after the last look is an edge again. */
+int loop_turn_for_host(struct loop *loop)
 {
-    loop_turn(loop, 0);
+    if (pthread_mutex_lock(&loop->turning) != 0) {
+        return FWD_ERR_STATE;
+    }
+    uint64_t before = loop->delivered;
+    while (loop_turn(loop, 0) == LOOP_EVENTS) {
+    }
     set_alarm(loop);
+    int delivered = (int)(loop->delivered - before);
+    pthread_mutex_unlock(&loop->turning);
+    return delivered;
 }
 
 void loop_run(struct loop *loop)

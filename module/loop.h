@@ -56,6 +56,8 @@ struct loop {
     struct exchange *ended;   /* ended by another thread (cancel); finished here */
     bool quit;
 
+    pthread_mutex_t turning; /* host-driven: held by the thread that is the loop's for a turn; taken before any other lock of the module */
+
     /* the loop's thread only */
     struct conn *graveyard; /* closed at the end of the turn, when nobody can hold them any more */
     uint8_t *arena;
@@ -78,11 +80,12 @@ void loop_run(struct loop *loop);
 /** Makes loop_run return after its turn. */
 void loop_quit(struct loop *loop);
 
-/** One turn. @param max_sleep_ns how long to wait for events at most; 0 only looks */
-void loop_turn(struct loop *loop, uint64_t max_sleep_ns);
+/** One turn. @param max_sleep_ns how long to wait for events at most; 0 only looks. @return how many events there were, LOOP_EVENTS at most */
+int loop_turn(struct loop *loop, uint64_t max_sleep_ns);
 
-/** One turn of a host-driven loop: looks, and sets the timerfd for the next time-out. */
-void loop_turn_for_host(struct loop *loop);
+/** One turn of a host-driven loop: looks, and sets the timerfd for the next time-out. Any thread; a second one waits for the first one's turn.
+ *  @return how many completions were delivered; FWD_ERR_STATE from inside a completion */
+int loop_turn_for_host(struct loop *loop);
 
 /** Queues a timer. Lock held. @return true when the loop sleeps past the deadline and loop_wake must be called after unlocking */
 bool loop_arm_locked(struct loop *loop, struct timer *timer, uint64_t deadline_ns);

@@ -259,6 +259,8 @@ static int config_fill(struct stanza_parser *parser, json_t **ret)
         return stanza_nomem(parser);
     }
     (void)json_object_del(full, "io_threads");
+    (void)json_object_del(full, "loops");
+    (void)json_object_del(full, "engine");
     *ret = full;
     return FWD_OK;
 }

@@ -151,7 +151,14 @@ static void outbox_key_create(void)
     (void)pthread_key_create(&outbox_key, outbox_key_destroy);
 }
 
-/* The calling I/O thread's outbox. */
+/** Lends an outbox. */
+void answer_lend_outbox(struct outbox *outbox)
+{
+    (void)pthread_once(&outbox_once, outbox_key_create);
+    (void)pthread_setspecific(outbox_key, outbox);
+}
+
+/* The calling thread's outbox. */
 static struct outbox *outbox_mine(void)
 {
     (void)pthread_once(&outbox_once, outbox_key_create);

@@ -28,5 +28,9 @@ extern const struct fwd_tap answer_tap_service;
 /** Tells the taps of a query that came in. */
 void answer_tap_query(const struct pending *pending);
 
+/** Makes the calling thread's answers leave by an outbox that it has already; NULL takes it back
+ * before the thread ends. */
+void answer_lend_outbox(struct outbox *outbox);
+
 /** A fwd_done_fn. */
 void answer_done(void *arg, const struct fwd_completion *completions, uint32_t count);

@@ -209,6 +209,14 @@ struct epoch *epoch_create(struct config *config, struct epoch *before, unsigned
     return epoch;
 }
 
+/* What the Corefile does not say: the workers turn the module's loops. */
+static bool drive(json_t *forward, unsigned workers)
+{
+    return json_object_set_new(forward, "io_threads", json_integer(0)) == 0 &&
+           json_object_set_new(forward, "loops", json_integer(workers)) == 0 &&
+           json_object_set_new(forward, "engine", json_string("workers")) == 0;
+}
+
 /** Creates instances. */
 bool epoch_instances(struct epoch *epoch, const struct module *module, const struct fwd_host *host,
                      struct failure *failure)
@@ -218,7 +226,9 @@ bool epoch_instances(struct epoch *epoch, const struct module *module, const str
         if (!server->has_forward) {
             continue;
         }
-        char *json = json_dumps(server->forward, JSON_COMPACT);
+        char *json = drive(server->forward, epoch->workers)
+                         ? json_dumps(server->forward, JSON_COMPACT)
+                         : NULL;
         if (json == NULL) {
             return failure_set(failure, "out of memory");
         }
@@ -234,6 +244,17 @@ bool epoch_instances(struct epoch *epoch, const struct module *module, const str
         }
     }
     return true;
+}
+
+/** Finds one. */
+struct fwd_instance *epoch_any_instance(const struct epoch *epoch)
+{
+    for (size_t s = 0; epoch->config != NULL && s < epoch->config->count; s++) {
+        if (epoch->config->servers[s].instance != NULL) {
+            return epoch->config->servers[s].instance;
+        }
+    }
+    return NULL;
 }
 
 /** Starts instances. */

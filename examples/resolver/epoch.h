@@ -47,11 +47,15 @@ struct epoch *epoch_create(struct config *config, struct epoch *before, unsigned
 enum { SITE_LABEL_MAX = ADDRESS_TEXT_MAX + 8 };
 void site_label(const struct site *site, char label[SITE_LABEL_MAX]);
 
-/** Makes the instances for a host whose arg is the server block, for its services. */
+/** Makes the instances for a host whose arg is the server block, for its services. They share
+ * loops, one for each worker to turn. */
 bool epoch_instances(struct epoch *epoch, const struct module *module, const struct fwd_host *host,
                      struct failure *failure);
 /** Starts them, and the taps. */
 bool epoch_start(struct epoch *epoch, const struct module *module, struct failure *failure);
+
+/** An instance, for what all of them share; NULL when nothing is forwarded. */
+struct fwd_instance *epoch_any_instance(const struct epoch *epoch);
 
 /** Ties the sockets of two epochs together, before the workers are told of the second. */
 void epoch_succeed(struct epoch *before, struct epoch *after);

@@ -40,7 +40,7 @@ static unsigned worker_count(void)
     if (sched_getaffinity(0, sizeof(set), &set) != 0) {
         return 1;
     }
-    int count = CPU_COUNT(&set) / 2;
+    int count = getenv("WORKERS") ? atoi(getenv("WORKERS")) : CPU_COUNT(&set);
     return count < 1 ? 1 : count < WORKERS_MAX ? (unsigned)count : WORKERS_MAX;
 }
 

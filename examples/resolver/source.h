@@ -4,7 +4,7 @@
  */
 #pragma once
 
-enum source_kind { SOURCE_WAKE, SOURCE_UDP, SOURCE_TCP_LISTEN, SOURCE_TCP_CONN };
+enum source_kind { SOURCE_WAKE, SOURCE_MODULE, SOURCE_UDP, SOURCE_TCP_LISTEN, SOURCE_TCP_CONN };
 
 struct source {
     enum source_kind kind;

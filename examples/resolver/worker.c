@@ -2,7 +2,7 @@
  *
  * Happy path: epoll says which socket has something; up to BATCH datagrams are read with one
  * recvmmsg, judged, and handed to the module in one serve per server block. Answers come in
- * answer_done on the module's threads. Failure modes: what the module does not take is answered at
+ * answer_done when the worker turns the module's loop. Failure modes: what the module does not take is answered at
  * once; a worker that cannot watch a socket logs it and goes on.
  */
 #include "worker.h"
@@ -259,6 +259,25 @@ static void watch(struct worker *worker, int operation, struct port *port)
     }
 }
 
+/* Has the module's loop wake this thread as the sockets do. */
+static void module_watch(struct worker *worker, const struct epoch *epoch)
+{
+    const struct fwd_forward *forward = worker->service->module->forward;
+    worker->instance = epoch_any_instance(epoch);
+    int fd = worker->instance != NULL ? forward->poll_fd(worker->instance, worker->index) : -1;
+    if (fd == worker->module_fd) {
+        return;
+    }
+    if (worker->module_fd >= 0) { /* may be closed already */
+        (void)epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, worker->module_fd, NULL);
+    }
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &worker->module};
+    if (fd >= 0 && epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+        log_print(FWD_LEVEL_ERROR, "cannot watch the module: %s", strerror(errno));
+    }
+    worker->module_fd = fd;
+}
+
 static void epoch_adopt(struct worker *worker, const struct epoch *epoch)
 {
     size_t count;
@@ -275,6 +294,7 @@ static void epoch_adopt(struct worker *worker, const struct epoch *epoch)
         }
         tcp_server_succeed(worker);
     }
+    module_watch(worker, epoch);
     worker->epoch = epoch;
     service_acknowledge(worker->service);
 }
@@ -323,6 +343,11 @@ static void event_handle(struct worker *worker, const struct epoll_event *event)
     case SOURCE_WAKE:
         mail_read(worker);
         break;
+    case SOURCE_MODULE:
+        if (worker->instance != NULL) {
+            (void)worker->service->module->forward->run(worker->instance, worker->index);
+        }
+        break;
     case SOURCE_UDP:
         udp_read(worker, (struct port *)source);
         break;
@@ -340,6 +365,7 @@ static void *worker_run(void *arg)
 {
     struct worker *worker = arg;
     uint64_t tick_ns = 0;
+    answer_lend_outbox(worker->outbox);
     while (!atomic_load(&worker->service->stopping)) {
         struct epoch *epoch = atomic_load(&worker->service->epoch);
         if (epoch != worker->epoch) {
@@ -358,13 +384,15 @@ static void *worker_run(void *arg)
         }
         tcp_server_bury(worker);
     }
+    answer_lend_outbox(NULL);
     return NULL;
 }
 
 /** Makes a worker. */
 bool worker_init(struct worker *worker, struct service *service, unsigned index)
 {
-    *worker = (struct worker){.service = service, .index = index, .wake.kind = SOURCE_WAKE};
+    *worker = (struct worker){.service = service, .index = index, .wake.kind = SOURCE_WAKE,
+                              .module.kind = SOURCE_MODULE, .module_fd = -1};
     worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     worker->outbox = outbox_create(index);

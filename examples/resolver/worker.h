@@ -1,4 +1,5 @@
-/* One worker thread: it reads queries from its sockets and hands them to the module in batches.
+/* One worker thread: it reads queries from its sockets, hands them to the module in batches, and
+ * turns the module's loop of the same index, which brings the answers.
  *
  * Threads: each worker has its own epoll, sockets, TCP connections and slab; it shares nothing with
  * the others but the current epoch, which it looks at once per turn. Ownership: made, joined and
@@ -32,7 +33,8 @@ struct tcp_list {
 };
 
 struct worker {
-    struct source wake; /**< what the eventfd's events point to */
+    struct source wake;   /**< what the eventfd's events point to */
+    struct source module; /**< what those of the module's loop point to */
     struct service *service;
     unsigned index;
     pthread_t thread;
@@ -40,6 +42,8 @@ struct worker {
     int epoll_fd;
     int wake_fd;
     const struct epoch *epoch;
+    struct fwd_instance *instance; /**< any of the epoch: they share the loops; NULL: none */
+    int module_fd;                 /**< of the loop; -1: none */
     struct pending_slab slab;
     struct outbox *outbox;
     struct inbox *inbox;

@@ -242,10 +242,10 @@ class Host:
         end = time.monotonic() + seconds
         if self.driven:
             poll = select.poll()
-            poll.register(self.module.call(self.forward.poll_fd, self.instance), select.POLLIN)
+            poll.register(self.module.call(self.forward.poll_fd, self.instance, 0), select.POLLIN)
             while query.token not in self.completions and time.monotonic() < end:
                 poll.poll(1000)
-                self.module.call(self.forward.run, self.instance)
+                self.module.call(self.forward.run, self.instance, 0)
         else:
             with self.changed:
                 self.changed.wait_for(lambda: query.token in self.completions, seconds)

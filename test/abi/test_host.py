@@ -206,8 +206,8 @@ class Threaded(Modes):
 
     def test_no_poll_fd(self):
         opened = self.open(1)
-        self.assertEqual(self.module.forward.poll_fd(opened.instance), self.abi.FWD_ERR_STATE)
-        self.assertEqual(self.module.forward.run(opened.instance), self.abi.FWD_ERR_STATE)
+        self.assertEqual(self.module.forward.poll_fd(opened.instance, 0), self.abi.FWD_ERR_STATE)
+        self.assertEqual(self.module.forward.run(opened.instance, 0), self.abi.FWD_ERR_STATE)
 
 
 class HostDriven(Modes):

@@ -192,13 +192,13 @@ static void wait_threaded(struct minor *minor, uint32_t count)
 
 static void wait_driven(struct minor *minor, uint32_t count)
 {
-    struct pollfd fd = {.fd = minor->forward->poll_fd(minor->instance), .events = POLLIN};
+    struct pollfd fd = {.fd = minor->forward->poll_fd(minor->instance, 0), .events = POLLIN};
     time_t until = time(NULL) + WAIT_S;
 
     ck_assert_int_ge(fd.fd, 0);
     while (minor->count < count && time(NULL) < until) {
         (void)poll(&fd, 1, 1000);
-        ck_assert_int_ge(minor->forward->run(minor->instance), 0);
+        ck_assert_int_ge(minor->forward->run(minor->instance, 0), 0);
     }
 }
 

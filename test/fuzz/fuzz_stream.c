@@ -69,9 +69,9 @@ static void open_instance(void)
 /** Lets the module do what is due, after waiting for it a little. */
 static void turn(int timeout_ms)
 {
-    struct pollfd poll_fd = {.fd = forward->poll_fd(instance), .events = POLLIN};
+    struct pollfd poll_fd = {.fd = forward->poll_fd(instance, 0), .events = POLLIN};
     (void)poll(&poll_fd, 1, timeout_ms);
-    require(forward->run(instance) >= 0);
+    require(forward->run(instance, 0) >= 0);
 }
 
 /** Whether the stream holds an answer under this ID before anything that breaks it; *ret_end is

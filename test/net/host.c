@@ -180,6 +180,10 @@ static char *make_config(const struct host *host, const char *lines, struct fwd_
     ck_assert_msg(config != NULL, "not JSON: %s", text.data);
     free(text.data);
     json_object_set_new(config, "io_threads", json_integer(host->mode == MODE_THREADS ? 2 : 0));
+    if (host->mode == MODE_SHARED) {
+        json_object_set_new(config, "loops", json_integer(SHARED_LOOPS));
+        json_object_set_new(config, "engine", json_string("shared"));
+    }
     char *json = json_dumps(config, JSON_COMPACT);
     json_decref(config);
     return json;
@@ -418,10 +422,16 @@ static void wait_step(struct host *host, uint64_t end_ns)
     pthread_mutex_unlock(&state->mutex);
     /* The descriptor knows nothing of a clock that the test moves. */
     uint64_t most = state->fake_time && left > 5000000u ? 5000000u : left;
-    struct pollfd poll_fd = {.fd = host->forward->poll_fd(host->instance), .events = POLLIN};
-    ck_assert_int_ge(poll_fd.fd, 0);
-    (void)poll(&poll_fd, 1, (int)(most / 1000000u) + 1);
-    ck_assert_int_ge(host->forward->run(host->instance), 0);
+    struct pollfd fds[SHARED_LOOPS];
+    uint32_t loops = host->mode == MODE_SHARED ? SHARED_LOOPS : 1;
+    for (uint32_t i = 0; i < loops; i++) {
+        fds[i] = (struct pollfd){.fd = host->forward->poll_fd(host->instance, i), .events = POLLIN};
+        ck_assert_int_ge(fds[i].fd, 0);
+    }
+    (void)poll(fds, loops, (int)(most / 1000000u) + 1);
+    for (uint32_t i = 0; i < loops; i++) {
+        ck_assert_int_ge(host->forward->run(host->instance, i), 0);
+    }
     pthread_mutex_lock(&state->mutex);
 }
 

@@ -3,7 +3,7 @@
  * twice, never, or from inside serve fails the test.
  *
  * Threads: host_send* from any thread; the waiting functions, host_open and host_close from one. In
- *   MODE_HOST_DRIVEN the waiting functions are the ones that call run.
+ *   the other modes the waiting functions are the ones that call run.
  *
  * Ownership: outcomes belong to the host and live until host_close.
  */
@@ -16,8 +16,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** Who runs the loop; behaviour tests are loop tests over these. */
-enum mode { MODE_THREADS, MODE_HOST_DRIVEN, MODE_COUNT };
+/** Who runs the loop; behaviour tests are loop tests over the first two. With MODE_SHARED the host
+ * turns SHARED_LOOPS loops, which all hosts of this mode share. */
+enum mode { MODE_THREADS, MODE_HOST_DRIVEN, MODE_COUNT, MODE_SHARED = MODE_COUNT };
+enum { SHARED_LOOPS = 2 };
 
 /** Adds a test that runs once in each mode; _i is the mode. */
 #define add_test(tcase, test) tcase_add_loop_test(tcase, test, 0, MODE_COUNT)

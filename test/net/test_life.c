@@ -189,8 +189,8 @@ START_TEST(wrong_state)
     query.wire = wire;
     query.wire_len = (uint32_t)message_query(wire, sizeof(wire), 1, "state.test", TYPE_A);
     ck_assert_int_eq(host->forward->start(host->instance, NULL), FWD_ERR_STATE);
-    int32_t fd = host->forward->poll_fd(host->instance);
-    int32_t ran = host->forward->run(host->instance);
+    int32_t fd = host->forward->poll_fd(host->instance, 0);
+    int32_t ran = host->forward->run(host->instance, 0);
     if (_i == MODE_THREADS) {
         ck_assert_int_eq(fd, FWD_ERR_STATE);
         ck_assert_int_eq(ran, FWD_ERR_STATE);
@@ -230,7 +230,7 @@ START_TEST(never_started)
     query.wire = wire;
     query.wire_len = (uint32_t)message_query(wire, sizeof(wire), 1, "never.test", TYPE_A);
     ck_assert_int_eq(forward->serve(instance, &query, 1), FWD_ERR_STATE);
-    ck_assert_int_eq(forward->poll_fd(instance), FWD_ERR_STATE);
+    ck_assert_int_eq(forward->poll_fd(instance, 0), FWD_ERR_STATE);
     forward->destroy(instance);
     forward->destroy(NULL);
 }
@@ -266,13 +266,13 @@ START_TEST(host_driven_has_no_threads)
     struct host *host = host_open(MODE_HOST_DRIVEN, "forward . %s", upstream_addr(up));
     uint64_t token = host_send(host, "driven.test");
     ck_assert(upstream_wait_seen(up, 1, 5000));
-    struct pollfd poll_fd = {.fd = host->forward->poll_fd(host->instance), .events = POLLIN};
+    struct pollfd poll_fd = {.fd = host->forward->poll_fd(host->instance, 0), .events = POLLIN};
     ck_assert_int_eq(poll(&poll_fd, 1, 5000), 1);
     ck_assert(!host_outcome(host, token)->ended);
     ck_assert_uint_eq(count_entries("/proc/self/task"), threads);
     unsigned delivered = 0;
     for (unsigned i = 0; i < 100 && delivered == 0; i++) {
-        int32_t ran = host->forward->run(host->instance);
+        int32_t ran = host->forward->run(host->instance, 0);
         ck_assert_int_ge(ran, 0);
         delivered += (unsigned)ran;
         if (delivered == 0) {
@@ -282,6 +282,89 @@ START_TEST(host_driven_has_no_threads)
     ck_assert_uint_eq(delivered, 1);
     ck_assert(outcome_good(host_outcome(host, token), "driven.test"));
     host_close(host);
+}
+END_TEST
+
+/* Instances of one engine have the same loops: whoever turns them brings the answers of all. */
+START_TEST(shared_loops)
+{
+    struct host *a = host_open(MODE_SHARED, "forward . %s", upstream_addr(up));
+    struct host *b = host_open(MODE_SHARED, "forward . %s", upstream_addr(up));
+    struct host *alone = host_open(MODE_HOST_DRIVEN, "forward . %s", upstream_addr(up));
+    for (uint32_t i = 0; i < SHARED_LOOPS; i++) {
+        int32_t fd = a->forward->poll_fd(a->instance, i);
+        ck_assert_int_ge(fd, 0);
+        ck_assert_int_eq(b->forward->poll_fd(b->instance, i), fd);
+        ck_assert_int_ne(alone->forward->poll_fd(alone->instance, 0), fd);
+    }
+    ck_assert_int_eq(a->forward->poll_fd(a->instance, SHARED_LOOPS), FWD_ERR_ARG);
+    ck_assert_int_eq(a->forward->run(a->instance, SHARED_LOOPS), FWD_ERR_ARG);
+    ck_assert_int_eq(alone->forward->poll_fd(alone->instance, 1), FWD_ERR_ARG);
+    for (unsigned i = 0; i < 10; i++) {
+        uint64_t token = host_send(b, "shared.test");
+        work_until(a, host_outcome(b, token)->ended);
+        ck_assert(outcome_good(host_outcome(b, token), "shared.test"));
+    }
+    host_close(alone);
+    host_close(a);
+    ck_assert(outcome_good(host_ask(b, "after.test"), "after.test"));
+    host_close(b);
+}
+END_TEST
+
+/* Connections outlive the instance that opened them, as with I/O threads (case 96). */
+START_TEST(shared_loops_keep_connections)
+{
+    struct host *host = host_open(MODE_SHARED, "forward . %s", upstream_addr(up));
+    for (unsigned i = 0; i < 5; i++) {
+        ck_assert(outcome_good(host_ask_tcp(host, "warm.test"), "warm.test"));
+        struct host *next = host_open(MODE_SHARED, "forward . %s {\n max_fails %u\n}", upstream_addr(up), i);
+        host_close(host);
+        host = next;
+    }
+    host_close(host);
+    ck_assert_uint_eq(upstream_counts(up).opened, 1);
+}
+END_TEST
+
+static struct {
+    const struct fwd_forward *forward;
+    struct fwd_instance *instance;
+    int32_t ran;
+    unsigned completions;
+} nested;
+
+static void run_in_done(void *arg, const struct fwd_completion *completions, uint32_t count)
+{
+    nested.completions += count;
+    nested.ran = nested.forward->run(nested.instance, 0);
+}
+
+/* run from inside done is refused instead of waiting for itself. */
+START_TEST(run_inside_done)
+{
+    struct fwd_host fwd_host = FWD_INIT(struct fwd_host);
+    char json[128];
+    fwd_host.completion_size = sizeof(struct fwd_completion);
+    fwd_host.done = run_in_done;
+    int len = snprintf(json, sizeof(json), "{\"io_threads\":0,\"forward\":[{\"from\":\".\",\"to\":[{\"addr\":\"%s\"}]}]}",
+                       upstream_addr(up));
+    nested.forward = host_module()->get_interface(FWD_FORWARD_ID);
+    ck_assert_int_eq(nested.forward->create(&fwd_host, json, (uint64_t)len, &nested.instance, NULL), FWD_OK);
+    ck_assert_int_eq(nested.forward->start(nested.instance, NULL), FWD_OK);
+    struct fwd_query query = FWD_INIT(struct fwd_query);
+    uint8_t wire[64];
+    query.wire = wire;
+    query.wire_len = (uint32_t)message_query(wire, sizeof(wire), 1, "nested.test", TYPE_A);
+    ck_assert_int_eq(nested.forward->serve(nested.instance, &query, 1), FWD_OK);
+    struct pollfd fd = {.fd = nested.forward->poll_fd(nested.instance, 0), .events = POLLIN};
+    for (unsigned i = 0; i < 100 && nested.completions == 0; i++) {
+        (void)poll(&fd, 1, 100);
+        ck_assert_int_ge(nested.forward->run(nested.instance, 0), 0);
+    }
+    ck_assert_uint_eq(nested.completions, 1);
+    ck_assert_int_eq(nested.ran, FWD_ERR_STATE);
+    nested.forward->destroy(nested.instance);
 }
 END_TEST
 
@@ -462,6 +545,9 @@ int main(void)
     add_test(tcase, never_started);
     add_test(tcase, nothing_is_left_behind);
     tcase_add_test(tcase, host_driven_has_no_threads);
+    tcase_add_test(tcase, shared_loops);
+    tcase_add_test(tcase, shared_loops_keep_connections);
+    tcase_add_test(tcase, run_inside_done);
     add_test(tcase, services_are_called_case_51_82);
     add_test(tcase, failing_random_source);
     add_test(tcase, descriptors_exhausted);

@@ -9,6 +9,7 @@
 #include "suite.h"
 #include "upstream.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -147,19 +148,19 @@ END_TEST
 
 /* case 96: instances are exchanged under load, new before old ends; the old one drains. Nothing is
  * lost, connections stay warm. */
-START_TEST(reload_under_load_case_96)
+static void check_reload(enum mode mode)
 {
     enum { COUNT = 1000, RELOADS = 8 };
     struct sender senders[SENDERS];
     struct host *old[RELOADS];
     _Atomic(struct host *) host =
-        host_open(MODE_THREADS, "forward . %s {\n force_tcp\n}", upstream_addr(ups[0]));
+        host_open(mode, "forward . %s {\n force_tcp\n}", upstream_addr(ups[0]));
     start_senders(senders, &host, COUNT, false);
     for (unsigned i = 0; i < RELOADS; i++) {
         old[i] = host;
         host_work(old[i], 100);
         atomic_store(&host,
-                     host_open(MODE_THREADS, "forward . %s {\n force_tcp\n max_concurrent %u\n}",
+                     host_open(mode, "forward . %s {\n force_tcp\n max_concurrent %u\n}",
                                upstream_addr(ups[0]), 5000 + i));
         /* A sender may have read the old one just before: it is stopped one exchange later. */
         if (i > 0) {
@@ -179,6 +180,56 @@ START_TEST(reload_under_load_case_96)
     ck_assert_uint_eq(sum, SENDERS * COUNT);
     /* one for each query that is out at the same time, not one for each reload and each of those */
     ck_assert_uint_lt(upstream_counts(ups[0]).opened, SENDERS * COUNT / 10);
+}
+
+START_TEST(reload_under_load_case_96)
+{
+    check_reload(MODE_THREADS);
+}
+END_TEST
+
+/* The same where the host turns loops that old and new instance share. */
+START_TEST(reload_under_load_of_shared_loops_case_96)
+{
+    check_reload(MODE_SHARED);
+}
+END_TEST
+
+/* A thread for each loop beside the one that waits, as a host has them; it uses an instance that stays. */
+struct turner {
+    pthread_t thread;
+    struct host *host;
+    uint32_t loop;
+    atomic_bool *end;
+};
+
+static void *turn(void *arg)
+{
+    struct turner *turner = arg;
+    const struct host *host = turner->host;
+    struct pollfd fd = {.fd = host->forward->poll_fd(host->instance, turner->loop), .events = POLLIN};
+    while (!atomic_load(turner->end)) {
+        (void)poll(&fd, 1, 20);
+        ck_assert_int_ge(host->forward->run(host->instance, turner->loop), 0);
+    }
+    return NULL;
+}
+
+START_TEST(reload_under_load_with_a_thread_per_loop_case_96)
+{
+    atomic_bool end = false;
+    struct turner turners[SHARED_LOOPS];
+    struct host *keeper = host_open(MODE_SHARED, "forward . %s", upstream_addr(ups[1]));
+    for (uint32_t i = 0; i < SHARED_LOOPS; i++) {
+        turners[i] = (struct turner){.host = keeper, .loop = i, .end = &end};
+        ck_assert_int_eq(pthread_create(&turners[i].thread, NULL, turn, &turners[i]), 0);
+    }
+    check_reload(MODE_SHARED);
+    atomic_store(&end, true);
+    for (uint32_t i = 0; i < SHARED_LOOPS; i++) {
+        pthread_join(turners[i].thread, NULL);
+    }
+    host_close(keeper);
 }
 END_TEST
 
@@ -231,6 +282,8 @@ int main(void)
     add_test(tcase, upstreams_restart_udp);
     add_test(tcase, upstreams_restart_tcp);
     tcase_add_test(tcase, reload_under_load_case_96);
+    tcase_add_test(tcase, reload_under_load_of_shared_loops_case_96);
+    tcase_add_test(tcase, reload_under_load_with_a_thread_per_loop_case_96);
     add_test(tcase, many_threads_at_full_speed);
     suite_add_tcase(suite, tcase);
     return suite_run(suite);

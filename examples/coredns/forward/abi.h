@@ -856,23 +856,28 @@ struct fwd_forward {
     int32_t (*metrics)(struct fwd_instance *instance, uint32_t format, fwd_sink_fn sink,
                        void *sink_arg);
 
-    /** With io_threads 0 the descriptor that becomes readable when run has something to do
-     *  (time-outs too). Owned by the module. FWD_ERR_STATE with I/O threads or before start.
+    /** With io_threads 0 the descriptor that becomes readable when run has something to do for
+     *  this loop (time-outs too). Owned by the module; instances of one engine have the same.
+     *  May be watched edge-triggered. FWD_ERR_ARG for a loop that there is not, FWD_ERR_STATE
+     *  with I/O threads or before start.
      *  @param instance The instance.
+     *  @param loop From 0, below the configuration's loops.
      *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_STATE.
      *  Thread: [any-thread], never blocks.
      *  Memory: Nothing changes hands.
      *  Since: 1.0. */
-    int32_t (*poll_fd)(struct fwd_instance *instance);
+    int32_t (*poll_fd)(struct fwd_instance *instance, uint32_t loop);
 
-    /** With io_threads 0 does what is due and calls done. Returns the number of completions
-     *  delivered.
-     *  @param instance The instance.
+    /** With io_threads 0 does what is due in a loop, for all instances of the engine, and calls
+     *  done on this thread. A second thread in the same loop waits for the first one's turn.
+     *  Returns the number of completions delivered; FWD_ERR_STATE also from inside done.
+     *  @param instance A started instance, not to be destroyed meanwhile.
+     *  @param loop From 0, below the configuration's loops.
      *  @return 0 or above, or FWD_ERR_ARG, FWD_ERR_STATE.
-     *  Thread: [control-thread], never blocks.
+     *  Thread: [any-thread], never blocks.
      *  Memory: Nothing changes hands.
      *  Since: 1.0. */
-    int32_t (*run)(struct fwd_instance *instance);
+    int32_t (*run)(struct fwd_instance *instance, uint32_t loop);
 };
 
 /** Upstreams one by one: state, health probe, one exchange without failover, the pool's numbers.
