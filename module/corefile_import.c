@@ -57,7 +57,7 @@ static int origin_make(struct corefile_parser *parser, const struct origin *pare
 static int snippet_import(struct corefile_parser *parser, const struct snippet *snippet,
                           const struct origin *parent, struct token_list *imported)
 {
-    const struct origin *origin;
+    const struct origin *origin = NULL;
     int status;
 
     if (parser->snippet_imports++ >= SNIPPET_IMPORTS_MAX) {
@@ -77,7 +77,7 @@ static int file_import(struct corefile_parser *parser, const char *name,
                        const struct origin *parent, struct token_list *imported)
 {
     const char *file = path_absolute(&parser->arena, name);
-    const struct origin *origin;
+    const struct origin *origin = NULL;
     char reason[GOTEXT_REASON];
     size_t first = imported->count;
     char *text;

@@ -32,15 +32,14 @@ static const void *service_get(void *arg, const char *id)
     return strcmp(id, FWD_LOG_ID) == 0 ? &log_service : NULL;
 }
 
-/* Half of the CPUs read clients; the module's I/O threads have the other half. A thread more per CPU would only bring more
- * wake-ups. */
+/* A worker for each CPU: it reads clients and turns a loop of the module. */
 static unsigned worker_count(void)
 {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof(set), &set) != 0) {
         return 1;
     }
-    int count = getenv("WORKERS") ? atoi(getenv("WORKERS")) : CPU_COUNT(&set);
+    int count = CPU_COUNT(&set);
     return count < 1 ? 1 : count < WORKERS_MAX ? (unsigned)count : WORKERS_MAX;
 }
 
