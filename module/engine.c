@@ -158,8 +158,8 @@ int engine_start(struct engine *engine)
     pthread_mutex_lock(&engines_mutex);
     if (!engine->running) {
         r = start_threads(engine);
-        for (uint32_t i = 0; r == 0 && engine->io_threads == 0 && i < engine->loop_count; i++) {
-            (void)loop_turn_for_host(&engine->loops[i]); /* sets its timerfd */
+        if (r == 0 && engine->io_threads == 0) {
+            engine_turn(engine); /* sets the timerfds */
         }
         engine->running = r == 0;
     }
@@ -192,15 +192,20 @@ void engine_release(struct engine *engine)
     engine_free(engine);
 }
 
-void engine_turn(struct engine *engine, uint64_t max_sleep_ns)
+void engine_turn(struct engine *engine)
 {
-    struct pollfd fds[CONFIG_MAX_LOOPS];
-    nfds_t count = 0;
     for (uint32_t i = 0; i < engine->loop_count; i++) {
         (void)loop_turn_for_host(&engine->loops[i]);
-        fds[count++] = (struct pollfd){.fd = engine->loops[i].epoll_fd, .events = POLLIN};
     }
-    (void)poll(fds, count, (int)((max_sleep_ns + MS_NS - 1) / MS_NS));
+}
+
+void engine_wait(struct engine *engine, uint64_t max_sleep_ns)
+{
+    struct pollfd fds[CONFIG_MAX_LOOPS];
+    for (uint32_t i = 0; i < engine->loop_count; i++) {
+        fds[i] = (struct pollfd){.fd = engine->loops[i].epoll_fd, .events = POLLIN};
+    }
+    (void)poll(fds, engine->loop_count, (int)((max_sleep_ns + MS_NS - 1) / MS_NS));
 }
 
 void engine_wake_all(struct engine *engine)

@@ -62,8 +62,11 @@ static inline struct loop *engine_any_loop(struct engine *engine)
     return &engine->loops[0];
 }
 
-/** Host-driven: turns every loop once and waits until one has something to do again, or for max_sleep_ns. */
-void engine_turn(struct engine *engine, uint64_t max_sleep_ns);
+/** Host-driven: turns every loop once. */
+void engine_turn(struct engine *engine);
+
+/** Host-driven: waits until a loop has something to do, for max_sleep_ns at most. */
+void engine_wait(struct engine *engine, uint64_t max_sleep_ns);
 
 /** Wakes all loops. */
 void engine_wake_all(struct engine *engine);

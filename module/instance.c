@@ -21,6 +21,7 @@
 #include <time.h>
 
 #define SECOND_NS UINT64_C(1000000000)
+#define DRAIN_LOOK_NS UINT64_C(50000000)
 
 enum { FEW_NAMES = 8 };
 
@@ -285,17 +286,21 @@ static bool wait_drained(struct fwd_instance *instance, uint64_t wait_ns)
     return is_drained(instance);
 }
 
-/* Host-driven: perhaps nobody else turns the loops, so the caller of stop does. */
+/* Host-driven: perhaps nobody else turns the loops, so the caller of stop does. Somebody else may also take the wake-up that tells of the end,
+ * so it never sleeps long. */
 static bool turn_until_drained(struct fwd_instance *instance, uint64_t wait_ns)
 {
     struct engine *engine = instance->engine;
     uint64_t start = services_mono(&engine->services);
-    uint64_t waited = 0;
     atomic_fetch_add(&engine->drainers, 1);
-    while (!is_drained(instance) && waited < wait_ns) {
+    for (;;) {
+        engine_turn(engine);
+        uint64_t waited = services_mono(&engine->services) - start;
+        if (is_drained(instance) || waited >= wait_ns) {
+            break;
+        }
         uint64_t left = wait_ns - waited;
-        engine_turn(engine, left < SECOND_NS ? left : SECOND_NS);
-        waited = services_mono(&engine->services) - start;
+        engine_wait(engine, left < DRAIN_LOOK_NS ? left : DRAIN_LOOK_NS);
     }
     atomic_fetch_sub(&engine->drainers, 1);
     return is_drained(instance);
