@@ -1,5 +1,5 @@
-/* The files of a `tls` line: read and looked at when the Corefile is, so that a missing one is an
- * error at start.
+/* The files of a `tls` line: read and parsed when the Corefile is, so that a missing one, or a key
+ * that is not the certificate's, is an error at start and leaves a running configuration alone.
  *
  * Threads: any. Ownership: nothing is kept. Standards: CoreDNS 1.14.7 plugin/pkg/tls (corner case
  * 27); RFC 7468.

@@ -1,6 +1,6 @@
 /* Certificates for the tests.
  *
- * Happy path: a fresh P-256 key, a version 3 certificate with the form's names and dates, signed by
+ * Happy path: a fresh P-256 key (or the form's), a version 3 certificate with the form's names and dates, signed by
  * the issuer. Failure modes: whatever OpenSSL refuses aborts with its reason.
  */
 #include "certificate.h"
@@ -44,7 +44,10 @@ static void set_serial(X509 *cert)
 struct certificate certificate_make(const struct certificate_form *form,
                                     const struct certificate *issuer)
 {
-    struct certificate made = {.cert = X509_new(), .key = EVP_EC_gen("P-256")};
+    struct certificate made = {
+        .cert = X509_new(),
+        .key = form->key != NULL ? form->key : EVP_EC_gen("P-256"),
+    };
     require(made.cert != NULL && made.key != NULL);
     X509 *issuing = issuer != NULL ? issuer->cert : made.cert;
     bool dated = form->from_days != 0 || form->to_days != 0;

@@ -9,7 +9,7 @@
 #include <openssl/ssl.h>
 #include <stdbool.h>
 
-/** A certificate and its private key (P-256). */
+/** A certificate and its private key (P-256, unless the form has another). */
 struct certificate {
     X509 *cert;
     EVP_PKEY *key;
@@ -22,6 +22,7 @@ struct certificate_form {
         *alt_names; /**< as OpenSSL writes them: "DNS:one.test,IP:127.0.0.1"; NULL for none */
     int from_days, to_days; /**< validity, relative to now; both 0: from yesterday to tomorrow */
     bool authority;
+    EVP_PKEY *key; /**< taken over; NULL: a fresh one */
 };
 
 /** Makes a certificate. @param issuer who signs it; NULL: itself */
