@@ -383,6 +383,35 @@ START_TEST(connect_timeout)
 }
 END_TEST
 
+/* case 71: the average of 15 s falls by a quarter with every dial that takes no time, UDP's too; the
+ * time-out of the next dial is twice the average, 30 s at most and 1 s at least, within the query's 5 s. */
+static void check_dial_timeout(int mode, unsigned dials, unsigned timeout_ms)
+{
+    deaf_open(); /* over UDP nobody listens there: refused at once */
+    struct host *host = host_open_with(mode, fake_services, "forward . %s {\n max_connect_attempts 1\n max_fails 0\n}", deaf.text);
+    for (unsigned i = 0; i < dials; i++) {
+        check_error(host_ask(host, "dial.test"), FWD_ERR_REFUSED, "udp");
+    }
+    uint64_t token = host_send_tcp(host, "deaf.test");
+    work_until(host, tcp_info(host, "dialling") == 1);
+    fake_clock_advance(&fake, timeout_ms - 20);
+    host_work(host, 50);
+    ck_assert(!host_outcome(host, token)->ended);
+    fake_clock_advance(&fake, 40);
+    check_error(host_wait(host, token, 5000), FWD_ERR_TIMEOUT, "dial tcp");
+    host_close(host);
+    deaf_close();
+}
+
+START_TEST(dial_timeout_adapts_case_71)
+{
+    check_dial_timeout(_i, 0, 5000); /* 30 s */
+    check_dial_timeout(_i, 7, 4004); /* 2 * 15 s * 0.75^7 */
+    check_dial_timeout(_i, 9, 2252); /* 2 * 15 s * 0.75^9 */
+    check_dial_timeout(_i, 10, 1000); /* the average is 0.84 s now */
+}
+END_TEST
+
 START_TEST(max_handshakes)
 {
     deaf_open();
@@ -746,6 +775,7 @@ int main(void)
     add_test(tcase, max_conn_uses_of_shared);
     add_test(tcase, max_age_jitter);
     add_test(tcase, connect_timeout);
+    add_test(tcase, dial_timeout_adapts_case_71);
     add_test(tcase, max_handshakes);
     add_test(tcase, stop_while_spares_dial);
     add_test(tcase, advice_on_idle_limit);
