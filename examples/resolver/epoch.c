@@ -260,9 +260,11 @@ struct fwd_instance *epoch_any_instance(const struct epoch *epoch)
 /** Starts instances. */
 bool epoch_start(struct epoch *epoch, const struct module *module, struct failure *failure)
 {
+    static uint64_t generations; /* main's */
+    uint64_t generation = ++generations;
     for (size_t s = 0; s < epoch->config->count; s++) {
         struct server *server = &epoch->config->servers[s];
-        if (!tap_start(server->taps, failure)) {
+        if (!tap_start(server->taps, generation, failure)) {
             return false;
         }
         struct module_error error;

@@ -41,6 +41,41 @@ bool listener_resolve(const char *host, const char *port, union address *ret,
     return true;
 }
 
+/** Resolves names too. */
+bool listener_lookup(const char *wanted, union address *ret, bool *ret_all, struct failure *failure)
+{
+    const char *colon = strrchr(wanted, ':');
+    if (colon == NULL) {
+        return failure_set(failure, "listen tcp: address %s: missing port in address", wanted);
+    }
+    bool brackets = wanted[0] == '[';
+    char *host = strndup(wanted + brackets, (size_t)(colon - wanted) - 2u * brackets);
+    if (host == NULL) {
+        return failure_set(failure, "out of memory");
+    }
+    *ret_all = host[0] == '\0';
+    const struct addrinfo hints = {
+        .ai_flags = AI_PASSIVE,
+        .ai_family = *ret_all ? AF_INET6 : AF_UNSPEC,
+        .ai_socktype = SOCK_STREAM,
+    };
+    struct addrinfo *found = NULL;
+    int status =
+        getaddrinfo(*ret_all ? NULL : host, colon[1] != '\0' ? colon + 1 : "0", &hints, &found);
+    free(host);
+    if (status != 0) {
+        return failure_set(failure, "listen tcp: lookup %s: %s", wanted, gai_strerror(status));
+    }
+    const struct addrinfo *chosen = found;
+    for (const struct addrinfo *i = found; i != NULL && chosen->ai_family != AF_INET;
+         i = i->ai_next) {
+        chosen = i->ai_family == AF_INET ? i : chosen;
+    }
+    memcpy(ret, chosen->ai_addr, chosen->ai_addrlen);
+    freeaddrinfo(found);
+    return true;
+}
+
 static bool option_on(int fd, int level, int option)
 {
     int on = 1;

@@ -27,6 +27,9 @@ struct listener {
 bool listener_resolve(const char *host, const char *port, union address *ret,
                       struct failure *failure);
 
+/** The address of HOST:PORT, IPv4 before IPv6 as Go has it; without a host all addresses. */
+bool listener_lookup(const char *wanted, union address *ret, bool *ret_all, struct failure *failure);
+
 /** Opens the sockets. May bind is checked first without SO_REUSEPORT when alone is set, so that a
  * port which another process holds is an error even if that process would share it. */
 struct listener *listener_open(const union address *address, bool all, unsigned workers, bool alone,

@@ -42,10 +42,10 @@ bool tap_parse(const json_t *tokens, struct tap **ret, struct failure *failure)
 }
 
 /** Starts. */
-bool tap_start(struct tap *list, struct failure *failure)
+bool tap_start(struct tap *list, uint64_t generation, struct failure *failure)
 {
     for (struct tap *tap = list; tap != NULL; tap = tap->next) {
-        tap->sender = sender_start(&tap->config);
+        tap->sender = sender_start(&tap->config, generation);
         if (tap->sender == NULL) {
             return failure_set(failure, "plugin/dnstap: cannot start a thread");
         }
@@ -227,7 +227,7 @@ bool tap_parse(const json_t *tokens, struct tap **ret, struct failure *failure)
                        "plugin/dnstap: fwd-resolver was built without libfstrm and protobuf-c");
 }
 
-bool tap_start(struct tap *list, struct failure *failure)
+bool tap_start(struct tap *list, uint64_t generation, struct failure *failure)
 {
     return true;
 }

@@ -2,8 +2,8 @@
  *
  * Threads: tap_client and tap_forwarder from any thread that answers queries, without a lock and
  * without waiting; what a full queue does not take is dropped and counted. Parsed, started and
- * ended by main. Ownership: a server block owns its list. Limits: Unix sockets and TCP; `listen`
- * and `tls://` are refused by name.
+ * ended by main. Ownership: a server block owns its list. Limits: Unix sockets, TCP and
+ * TLS.
  */
 #pragma once
 
@@ -17,8 +17,8 @@ struct tap;
 /** Reads the dnstap lines of a server block. */
 bool tap_parse(const json_t *tokens, struct tap **ret, struct failure *failure);
 
-/** Starts the threads that connect and write. */
-bool tap_start(struct tap *list, struct failure *failure);
+/** Starts the threads that connect or listen, and write. @param generation of the configuration */
+bool tap_start(struct tap *list, uint64_t generation, struct failure *failure);
 
 /** Writes what is queued, for a second at most, and frees. */
 void tap_fini(struct tap *list);

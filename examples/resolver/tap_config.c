@@ -1,7 +1,7 @@
 /* Reading a dnstap line.
  *
- * Happy path: an endpoint, perhaps `full` and two multiples, perhaps a block.
- * Failure modes: CoreDNS's error texts; what it has and this daemon has not is named as such.
+ * Happy path: perhaps `listen`, an endpoint, perhaps `full` and two multiples, perhaps a block.
+ * Failure modes: CoreDNS's error texts. Files of `tls` are looked at when the listener starts.
  */
 #include "tap_config.h"
 
@@ -9,14 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static bool refuse_here(const struct directive *directive, const char *what,
-                        struct failure *failure)
-{
-    return directive_refuse(directive, failure,
-                            "'%s' is an option of CoreDNS's dnstap that fwd-resolver does not have",
-                            what);
-}
 
 static bool set(char **ret, const char *value)
 {
@@ -42,23 +34,49 @@ static bool multiple_read(const struct directive *directive, const char *text, c
                             name, max, unit, *ret);
 }
 
+/* What url.Parse takes for the host of SCHEME://HOST:PORT; a port is digits or nothing. */
+static bool host_set(struct tap_config *config, const char *url)
+{
+    char *host = strndup(url, strcspn(url, "/?#"));
+    const char *port = host != NULL ? strrchr(host, ':') : NULL;
+    bool bracket = host != NULL && strchr(host, ']') != NULL && port < strchr(host, ']');
+    bool ok = host != NULL && (port == NULL || bracket || port[1 + strspn(port + 1, "0123456789")] == '\0');
+    free(config->endpoint);
+    config->endpoint = host;
+    return ok;
+}
+
+static bool endpoint_read(struct tap_config *config, const struct directive *directive,
+                          const char *endpoint, struct failure *failure)
+{
+    bool tls = strncmp(endpoint, "tls://", 6) == 0;
+    if (tls || strncmp(endpoint, "tcp://", 6) == 0) {
+        config->transport = tls ? TAP_TLS : TAP_TCP;
+        return host_set(config, endpoint + 6) || directive_refuse_count(directive, failure);
+    }
+    size_t scheme = strncmp(endpoint, "unix://", 7) == 0 ? 7 : 0;
+    return set(&config->endpoint, endpoint + scheme) ||
+           failure_set(failure, "plugin/dnstap: out of memory");
+}
+
 static bool arguments_read(struct tap_config *config, struct directive *directive,
                            struct failure *failure)
 {
-    const char *arguments[4] = {NULL};
+    const char *all[5] = {NULL};
     size_t count = 0;
     for (const char *text; (text = directive_argument(directive)) != NULL; count++) {
-        if (count < 4) {
-            arguments[count] = text;
+        if (count < 5) {
+            all[count] = text;
         }
     }
     if (count == 0) {
         return directive_refuse_count(directive, failure);
     }
-    const char *endpoint = arguments[0];
-    if (strcmp(endpoint, "listen") == 0) {
-        return refuse_here(directive, "listen", failure);
+    config->listen = strcmp(all[0], "listen") == 0;
+    if (config->listen && count < 2) {
+        return directive_refuse(directive, failure, "dnstap listen requires an endpoint argument");
     }
+    const char *const *arguments = all + config->listen;
     if ((arguments[2] != NULL &&
          !multiple_read(directive, arguments[2], "MultipleTcpWriteBuf", "MiB units", TAP_BUFFER_MAX,
                         &config->buffers, failure)) ||
@@ -67,14 +85,26 @@ static bool arguments_read(struct tap_config *config, struct directive *directiv
                         &config->queues, failure))) {
         return false;
     }
-    if (strncmp(endpoint, "tls://", 6) == 0) {
-        return refuse_here(directive, "tls://", failure);
-    }
-    config->tcp = strncmp(endpoint, "tcp://", 6) == 0;
-    size_t scheme = config->tcp ? 6 : strncmp(endpoint, "unix://", 7) == 0 ? 7 : 0;
     config->full = arguments[1] != NULL && strcmp(arguments[1], "full") == 0;
-    return set(&config->endpoint, endpoint + scheme) ||
-           failure_set(failure, "plugin/dnstap: out of memory");
+    return endpoint_read(config, directive, arguments[0], failure);
+}
+
+/* tls CERT KEY [CA] */
+static bool tls_read(struct tap_config *config, struct directive *directive,
+                     struct failure *failure)
+{
+    char **const members[] = {&config->cert, &config->key, &config->ca};
+    size_t count = 0;
+    if (!config->listen) {
+        return directive_refuse(directive, failure, "tls directive only valid for listeners");
+    }
+    for (const char *file; (file = directive_argument(directive)) != NULL; count++) {
+        if (count < 3 && !set(members[count], file)) {
+            return failure_set(failure, "plugin/dnstap: out of memory");
+        }
+    }
+    return count >= 2 ||
+           directive_refuse(directive, failure, "tls requires cert and key file paths");
 }
 
 static bool option_read(struct tap_config *config, struct directive *directive,
@@ -82,10 +112,11 @@ static bool option_read(struct tap_config *config, struct directive *directive,
 {
     const char *option = directive_text(directive);
     if (strcmp(option, "skipverify") == 0) {
-        return true; /* about TLS only */
+        config->skipverify = true;
+        return true;
     }
     if (strcmp(option, "tls") == 0) {
-        return directive_refuse(directive, failure, "tls directive only valid for listeners");
+        return tls_read(config, directive, failure);
     }
     bool identity = strcmp(option, "identity") == 0;
     bool version = strcmp(option, "version") == 0;
@@ -132,6 +163,9 @@ bool tap_config_read(struct tap_config *config, struct directive *directive,
 void tap_config_fini(struct tap_config *config)
 {
     free(config->endpoint);
+    free(config->cert);
+    free(config->key);
+    free(config->ca);
     free(config->identity);
     free(config->version);
     log_format_fini(&config->extra);

@@ -1,6 +1,7 @@
 /* The socket under fstrm.
  *
- * Happy path: connect, then fstrm's handshake and frames over plain reads and writes.
+ * Happy path: connect, or take what a listener has accepted, then over TLS its handshake, then
+ * fstrm's handshake and frames.
  * Failure modes: each is fstrm_res_failure, whereupon the sender closes and tries again later; what
  * kept it from opening is in why.
  */
@@ -22,7 +23,7 @@ static void fd_prepare(const struct tap_config *config, int fd)
     const struct timeval patience = {.tv_sec = TAP_PATIENCE_S};
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-    if (config->tcp) {
+    if (config->transport != TAP_UNIX) {
         int size = (int)(config->buffers < 1024 ? config->buffers * TAP_BUFFER : INT32_MAX);
         (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
     }
@@ -56,24 +57,30 @@ static int unix_connect(const struct tap_config *config)
     return fd_connect(config, (const struct sockaddr *)&address, sizeof(address));
 }
 
-static int tcp_connect(const struct tap_config *config)
+/* Splits HOST:PORT. */
+static bool host_port(const char *endpoint, char host[TAP_HOST], const char **ret_port)
 {
-    char host[256];
-    (void)snprintf(host, sizeof(host), "%s", config->endpoint);
-    char *colon = strrchr(host, ':');
+    const char *colon = strrchr(endpoint, ':');
     if (colon == NULL) {
+        return false;
+    }
+    bool brackets = endpoint[0] == '[' && colon > endpoint && colon[-1] == ']';
+    (void)snprintf(host, TAP_HOST, "%.*s", (int)(colon - endpoint) - 2 * brackets,
+                   endpoint + brackets);
+    *ret_port = colon + 1;
+    return true;
+}
+
+static int tcp_connect(const struct tap_config *config, char host[TAP_HOST])
+{
+    const char *port;
+    if (!host_port(config->endpoint, host, &port)) {
         errno = EDESTADDRREQ;
         return -1;
     }
-    *colon = '\0';
-    char *name = host;
-    if (name[0] == '[' && colon[-1] == ']') {
-        name++;
-        colon[-1] = '\0';
-    }
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     struct addrinfo *found = NULL;
-    if (getaddrinfo(name[0] != '\0' ? name : NULL, colon + 1, &hints, &found) != 0) {
+    if (getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, &found) != 0) {
         errno = EHOSTUNREACH;
         return -1;
     }
@@ -87,24 +94,57 @@ static int tcp_connect(const struct tap_config *config)
     return fd;
 }
 
+/* Connects, and over TLS shakes hands. */
+static bool dial(struct tap_socket *sock)
+{
+    const struct tap_config *config = sock->config;
+    bool local = config->transport == TAP_UNIX;
+    char host[TAP_HOST] = "";
+    int fd = local ? unix_connect(config) : tcp_connect(config, host);
+    if (fd < 0) {
+        (void)snprintf(sock->why, sizeof(sock->why), "dial %s %s: connect: %s",
+                       local ? "unix" : "tcp", config->endpoint, strerror(errno));
+        return false;
+    }
+    atomic_store(&sock->fd, fd);
+    if (config->transport == TAP_TLS) {
+        sock->tls = tap_tls_dial(config, fd, host, sock->why, sizeof(sock->why));
+    }
+    return config->transport != TAP_TLS || sock->tls != NULL;
+}
+
+/* The other side came to us. */
+static bool greet(struct tap_socket *sock)
+{
+    int fd = atomic_load(&sock->fd);
+    fd_prepare(sock->config, fd);
+    if (sock->tls_ctx != NULL) {
+        sock->tls = tap_tls_accept(sock->tls_ctx, fd, sock->why, sizeof(sock->why));
+    }
+    return sock->tls_ctx == NULL || sock->tls != NULL;
+}
+
+static fstrm_res socket_close(void *arg);
+
 static fstrm_res socket_open(void *arg)
 {
     struct tap_socket *sock = arg;
-    bool tcp = sock->config->tcp;
-    int fd = tcp ? tcp_connect(sock->config) : unix_connect(sock->config);
-    if (fd < 0) {
-        (void)snprintf(sock->why, sizeof(sock->why), "dial %s %s: connect: %s",
-                       tcp ? "tcp" : "unix", sock->config->endpoint, strerror(errno));
+    if (!(sock->config->listen ? greet(sock) : dial(sock))) {
+        (void)socket_close(sock);
         return fstrm_res_failure;
     }
     (void)snprintf(sock->why, sizeof(sock->why), "no dnstap reader at %s", sock->config->endpoint);
-    atomic_store(&sock->fd, fd);
     return fstrm_res_success;
 }
 
 static fstrm_res socket_close(void *arg)
 {
     struct tap_socket *sock = arg;
+    if (sock->tls != NULL) {
+        (void)SSL_shutdown(sock->tls);
+        SSL_free(sock->tls);
+        sock->tls = NULL;
+    }
     int fd = atomic_exchange(&sock->fd, -1);
     if (fd >= 0) {
         (void)close(fd);
@@ -115,6 +155,9 @@ static fstrm_res socket_close(void *arg)
 static fstrm_res socket_read(void *arg, void *data, size_t count)
 {
     const struct tap_socket *sock = arg;
+    if (sock->tls != NULL) {
+        return tap_tls_read(sock->tls, data, count) ? fstrm_res_success : fstrm_res_failure;
+    }
     ssize_t got = recv(atomic_load(&sock->fd), data, count, MSG_WAITALL);
     return got == (ssize_t)count ? fstrm_res_success : fstrm_res_failure;
 }
@@ -123,6 +166,9 @@ static fstrm_res socket_write(void *arg, const struct iovec *iov, int count)
 {
     const struct tap_socket *sock = arg;
     int fd = atomic_load(&sock->fd);
+    if (sock->tls != NULL) {
+        return tap_tls_write(sock->tls, iov, count) ? fstrm_res_success : fstrm_res_failure;
+    }
     for (int i = 0; i < count;) {
         const struct msghdr header = {
             .msg_iov = (struct iovec *)(uintptr_t)&iov[i],

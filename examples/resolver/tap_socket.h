@@ -1,20 +1,22 @@
-/* The connection to a dnstap collector, as fstrm reads and writes it.
+/* The connection to a dnstap collector, or of a reader that came to us, as fstrm reads and writes it.
  *
  * Threads: the sender's; tap_socket_break by main. Ownership: plain value. Limits: TAP_PATIENCE_S
  * to connect and for every step of reading and writing.
  */
 #pragma once
 
-#include "tap_config.h"
+#include "tap_tls.h"
 
 #include <fstrm.h>
 #include <stdatomic.h>
 
-enum { TAP_PATIENCE_S = 4 };
+enum { TAP_PATIENCE_S = 4, TAP_HOST = 256 };
 
 struct tap_socket {
     const struct tap_config *config;
-    atomic_int fd; /**< -1 when closed */
+    SSL_CTX *tls_ctx; /**< a TLS listener's; NULL for all else */
+    atomic_int fd;    /**< -1 when closed; what a listener has accepted before the writer is opened */
+    SSL *tls;
     char why[256]; /**< it could not be opened */
 };
 

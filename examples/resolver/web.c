@@ -16,7 +16,6 @@
 #include "service.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -109,43 +108,10 @@ static enum MHD_Result request_answer(void *arg, struct MHD_Connection *connecti
     return result;
 }
 
-/* The address of HOST:PORT, IPv4 before IPv6 as Go has it; without a host all addresses. */
-static bool site_resolve(const char *wanted, union address *ret, bool *ret_all,
-                         struct failure *failure)
-{
-    const char *colon = strrchr(wanted, ':');
-    bool brackets = wanted[0] == '[';
-    char *host = strndup(wanted + brackets, (size_t)(colon - wanted) - 2u * brackets);
-    if (host == NULL) {
-        return failure_set(failure, "out of memory");
-    }
-    *ret_all = host[0] == '\0';
-    const struct addrinfo hints = {
-        .ai_flags = AI_PASSIVE,
-        .ai_family = *ret_all ? AF_INET6 : AF_UNSPEC,
-        .ai_socktype = SOCK_STREAM,
-    };
-    struct addrinfo *found = NULL;
-    int status =
-        getaddrinfo(*ret_all ? NULL : host, colon[1] != '\0' ? colon + 1 : "0", &hints, &found);
-    free(host);
-    if (status != 0) {
-        return failure_set(failure, "listen tcp: lookup %s: %s", wanted, gai_strerror(status));
-    }
-    const struct addrinfo *chosen = found;
-    for (const struct addrinfo *i = found; i != NULL && chosen->ai_family != AF_INET;
-         i = i->ai_next) {
-        chosen = i->ai_family == AF_INET ? i : chosen;
-    }
-    memcpy(ret, chosen->ai_addr, chosen->ai_addrlen);
-    freeaddrinfo(found);
-    return true;
-}
-
 static bool site_open(struct web_site *site, struct failure *failure)
 {
     bool all = false;
-    if (!site_resolve(site->wanted, &site->bound, &all, failure)) {
+    if (!listener_lookup(site->wanted, &site->bound, &all, failure)) {
         return false;
     }
     int fd = listener_stream(&site->bound, all, failure);

@@ -30,9 +30,10 @@ class Case(unittest.TestCase):
         self.addCleanup(upstream.close)
         return upstream
 
-    def forwarder(self, upstream=None, log="errors", options=""):
+    def forwarder(self, upstream=None, log="errors", options="", **kwargs):
         """A daemon that forwards everything to an upstream."""
         upstream = upstream or self.upstream()
         return self.daemon(
-            f".:0 {{\n bind 127.0.0.1\n {log}\n forward . {upstream.address} {{\n max_fails 0\n {options}\n }}\n}}\n"
+            f".:0 {{\n bind 127.0.0.1\n {log}\n forward . {upstream.address} {{\n max_fails 0\n {options}\n }}\n}}\n",
+            **kwargs,
         )

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import tempfile
@@ -70,17 +71,25 @@ class Frame:
 
 
 class Collector:
-    """A dnstap reader: frame streams over a Unix or TCP socket, with the handshake of both ways."""
+    """A dnstap reader: frame streams over a Unix or TCP socket, with the handshake of both ways. `server` listens; without it the reader goes
+    to the daemon itself (connect). `tls` is a context."""
 
-    def __init__(self, server, reads=True):
+    def __init__(self, server=None, reads=True, tls=None):
         self.server = server
         self.reads = reads
+        self.tls = tls
         self.frames = []
         self.connections = 0
-        self.finished = 0
+        self.started = self.finished = 0
         self.changed = threading.Condition()
         self.conns = []
-        threading.Thread(target=self.accept, daemon=True).start()
+        if server is not None:
+            threading.Thread(target=self.accept, daemon=True).start()
+
+    def connect(self, conn):
+        """Reads from a listener."""
+        self.conns.append(conn)
+        threading.Thread(target=self.serve, args=(conn,), daemon=True).start()
 
     def accept(self):
         while True:
@@ -88,6 +97,11 @@ class Collector:
                 conn, _ = self.server.accept()
             except OSError:
                 return
+            if self.tls is not None:
+                try:
+                    conn = self.tls.wrap_socket(conn, server_side=True)
+                except OSError:
+                    continue
             self.conns.append(conn)
             with self.changed:
                 self.connections += 1
@@ -115,6 +129,10 @@ class Collector:
                     self.control(conn, ACCEPT)
                     if not self.reads:
                         return
+                elif kind == START:
+                    with self.changed:
+                        self.started += 1
+                        self.changed.notify_all()
                 elif kind == STOP:
                     self.control(conn, FINISH)
                     with self.changed:
@@ -128,7 +146,7 @@ class Collector:
             return self.changed.wait_for(lambda: what(self), PATIENCE)
 
     def close(self):
-        for sock in (self.server, *self.conns):
+        for sock in filter(None, (self.server, *self.conns)):
             try:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
@@ -281,6 +299,184 @@ class Dnstap(suite.Case):
         server.udp(wire.query("b.test"))
         self.assertTrue(collector.wait(lambda c: c.connections == 2 and c.finished == 1 and len(c.frames) == 8))
 
+    def listening(self, directive, **kwargs):
+        """A daemon that readers go to, and its port."""
+        server = self.tapped(directive, **kwargs)
+        line = server.wait_line(r"^\[INFO\] plugin/dnstap: listening on ")
+        return server, int(line.rsplit(":", 1)[1])
+
+    def reader(self, conn, **kwargs):
+        collector = Collector(**kwargs)
+        self.addCleanup(collector.close)
+        collector.connect(conn)
+        return collector
+
+    def unix_reader(self):
+        conn = socket.socket(socket.AF_UNIX)
+        conn.connect(self.path)
+        return self.reader(conn)
+
+    def ask_until(self, server, collector, count=1):
+        """A reader gets what comes after the daemon has taken it."""
+        for i in range(200):
+            server.udp(wire.query(f"u{i}.test"))
+            if len(collector.frames) >= count:
+                return
+            time.sleep(0.01)
+        self.fail("nothing was tapped")
+
+    def test_listen_unix(self):
+        """Two readers get the same; one that leaves does not matter to the other; the socket's file goes with the daemon."""
+        server = self.tapped(f"dnstap listen unix://{self.path} full")
+        self.assertEqual(Message(server.udp(wire.query("nobody.test"))).rcode, wire.NOERROR)
+        one, two = self.unix_reader(), self.unix_reader()
+        for reader in (one, two):
+            self.assertTrue(reader.wait(lambda c: c.started == 1))
+            self.ask_until(server, reader)
+        server.udp(wire.query("both.test"))
+        for reader in (one, two):
+            self.assertTrue(reader.wait(lambda c: sum(b"both" in (f.query or b"") for f in c.frames) == 2))
+        one.conns[0].close()
+        for i in range(10):
+            server.udp(wire.query(f"left{i}.test"))
+        self.assertTrue(two.wait(lambda c: sum(b"left" in (f.query or b"") for f in c.frames) == 20))
+        self.assertEqual(server.stop(), 0)
+        self.assertTrue(two.wait(lambda c: c.finished == 1))
+        self.assertFalse(os.path.exists(self.path))
+
+    def test_listen_tcp(self):
+        server, port = self.listening("dnstap listen tcp://127.0.0.1:0")
+        reader = self.reader(socket.create_connection(("127.0.0.1", port)))
+        self.assertTrue(reader.wait(lambda c: c.started == 1))
+        self.ask_until(server, reader, 4)
+        self.assertIsNone(reader.frames[0].query)
+
+    def test_listen_over_a_reload(self):
+        """The socket stays; a reader that a reload sends away finds the same address."""
+        server = self.tapped(f"dnstap listen {self.path}")
+        before = self.unix_reader()
+        self.assertTrue(before.wait(lambda c: c.started == 1))
+        self.ask_until(server, before)
+        server.signal(signal.SIGUSR1)
+        server.wait_line("Reloading complete")
+        self.assertTrue(before.wait(lambda c: c.finished == 1))
+        after = self.unix_reader()
+        self.assertTrue(after.wait(lambda c: c.started == 1))
+        self.ask_until(server, after)
+
+    def test_listen_readers_that_are_none(self):
+        """Whoever says nothing, or something else, keeps no other reader away for long; nor does one that does not read."""
+        server = self.tapped(f"dnstap listen {self.path} full {{\n extra \"{'x' * 60000}\"\n }}")
+        for greeting in (b"GET / HTTP/1.0\r\n\r\n", b""):
+            conn = socket.socket(socket.AF_UNIX)
+            conn.connect(self.path)
+            conn.sendall(greeting)
+            conn.shutdown(socket.SHUT_WR)
+            server.wait_line(r"^\[WARNING\] plugin/dnstap: Error creating encoder for dnstap client: ")
+            conn.close()
+        deaf = self.unix_reader()
+        deaf.reads = False
+        self.assertTrue(deaf.wait(lambda c: c.connections == 0))
+        began = time.monotonic()
+        for i in range(50):
+            self.assertEqual(Message(server.udp(wire.query(f"q{i}.test"))).rcode, wire.NOERROR)
+        self.assertEqual(server.stop(), 0)
+        self.assertLess(time.monotonic() - began, 10)
+
+    def test_listen_failures(self):
+        """They are lines in the log, and the daemon serves, as CoreDNS does."""
+        taken = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(taken.close)
+        port = taken.getsockname()[1]
+        failed = r"^\[ERROR\] plugin/dnstap: Failed to start dnstap listener: "
+        in_use = "bind: address already in use$"
+        for directive, line in {
+            f"dnstap listen tcp://127.0.0.1:{port}": f"{failed}listen tcp 127.0.0.1:{port}: {in_use}",
+            f"dnstap listen {self.path}\n dnstap listen {self.path}": f"{failed}listen unix {self.path}: {in_use}",
+            "dnstap listen tls://127.0.0.1:0": r"^\[WARNING\] plugin/dnstap: TLS listener requires cert and key files$",
+            "dnstap listen tls://127.0.0.1:0 {\n tls /nonesuch /nonesuch\n }": f"{failed}/nonesuch: .*o such file",
+        }.items():
+            server = self.tapped(directive)
+            server.wait_line(line)
+            self.assertEqual(Message(server.udp(wire.query("a.test"))).rcode, wire.NOERROR)
+
+    def authority(self):
+        """Certificates of one authority: server.pem for 127.0.0.1, client.pem; and a stranger's. Returns their folder."""
+        folder = os.path.dirname(self.path)
+
+        def openssl(*arguments):
+            subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+        for name in ("ca", "stranger"):
+            openssl("req", "-x509", *curve, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+        for name, ext in (("server", "subjectAltName=IP:127.0.0.1"), ("client", "extendedKeyUsage=clientAuth")):
+            with open(os.path.join(folder, "ext"), "w", encoding="ascii") as file:
+                file.write(ext)
+            openssl("req", "-new", *curve[:-2], "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", "csr")
+            openssl("x509", "-req", "-in", "csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "ext",
+                    "-out", f"{name}.pem")
+        return folder
+
+    def tls_collector(self, folder):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(f"{folder}/server.pem", f"{folder}/server.key")
+        return self.collector(tcp=True, tls=context)
+
+    def test_tls(self):
+        """The collector's certificate is for its address, and of an authority that the system trusts."""
+        folder = self.authority()
+        collector = self.tls_collector(folder)
+        port = collector.server.getsockname()[1]
+        server = self.tapped(f"dnstap tls://127.0.0.1:{port} full", env={"SSL_CERT_FILE": f"{folder}/ca.pem"})
+        names = [f"n{i}.test" for i in range(200)]
+        for qname in names:
+            server.udp(wire.query(qname))
+        self.assertEqual(server.stop(), 0)
+        self.assertTrue(collector.wait(lambda c: c.finished == 1))
+        self.assertEqual(len(collector.frames), 4 * len(names))
+
+    def test_tls_is_verified(self):
+        folder = self.authority()
+        collector = self.tls_collector(folder)
+        port = collector.server.getsockname()[1]
+        failed = r"^\[ERROR\] plugin/dnstap: No connection to dnstap endpoint: tls: "
+        for host, trusted, line in (
+            ("127.0.0.1", "stranger", failed + "unable to get local issuer certificate$"),
+            ("localhost", "ca", failed + "hostname mismatch$"),
+        ):
+            server = self.tapped(f"dnstap tls://{host}:{port}", env={"SSL_CERT_FILE": f"{folder}/{trusted}.pem"})
+            server.wait_line(line)
+        server = self.tapped(f"dnstap tls://localhost:{port} {{\n skipverify\n }}", env={"SSL_CERT_FILE": f"{folder}/stranger.pem"})
+        server.udp(wire.query("a.test"))
+        self.assertTrue(collector.wait(lambda c: len(c.frames) == 4))
+
+    def tls_reader(self, port, folder, name=None):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(f"{folder}/ca.pem")
+        if name is not None:
+            context.load_cert_chain(f"{folder}/{name}.pem", f"{folder}/{name}.key")
+        return self.reader(context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1"))
+
+    def test_listen_tls(self):
+        """With a CA readers need a certificate of its; with skipverify only those that show one do."""
+        folder = self.authority()
+        pair = f"{folder}/server.pem {folder}/server.key"
+        for option, welcome, refused in (
+            ("", (None, "stranger"), ()),
+            (f"{folder}/ca.pem", ("client",), (None, "stranger")),
+            (f"{folder}/ca.pem\n skipverify", (None, "client"), ("stranger",)),
+        ):
+            server, port = self.listening(f"dnstap listen tls://127.0.0.1:0 full {{\n tls {pair} {option}\n }}")
+            for name in welcome:
+                reader = self.tls_reader(port, folder, name)
+                self.assertTrue(reader.wait(lambda c: c.started == 1), (option, name))
+                self.ask_until(server, reader)
+            for count, name in enumerate(refused, 1):
+                reader = self.tls_reader(port, folder, name)
+                server.wait_line(r"^\[WARNING\] plugin/dnstap: Error creating encoder for dnstap client: tls: ", count)
+                self.assertEqual(reader.started, 0)
+
     def test_debian_readers(self):
         """fstrm_capture takes the stream, dnstap-ldns decodes it."""
         missing = [name for name in ("fstrm_capture", "dnstap-ldns") if shutil.which(name) is None]
@@ -314,12 +510,17 @@ class Dnstap(suite.Case):
             "dnstap /s {\n identity\n }": at.format(3) + count.format("identity"),
             "dnstap /s {\n nope\n }": at.format(3) + "unknown property 'nope'",
             "dnstap /s {\n tls a b\n }": at.format(3) + "tls directive only valid for listeners",
-            "dnstap listen /s": at.format(2) + "'listen' is an option of CoreDNS's dnstap that fwd-resolver does not have",
-            "dnstap tls://a:1": at.format(2) + "'tls://' is an option of CoreDNS's dnstap that fwd-resolver does not have",
+            "dnstap listen": at.format(2) + "dnstap listen requires an endpoint argument",
+            "dnstap listen /s full 0": at.format(2) + "dnstap: MultipleTcpWriteBuf must be between 1 and 1024 (MiB units): 0",
+            "dnstap listen tls://:1 {\n tls a\n }": at.format(3) + "tls requires cert and key file paths",
+            "dnstap tls://a:b": at.format(2) + count.format("tls://a:b"),
         }.items():
             result = validate(f". {{\n {directive}\n forward . 127.0.0.1\n}}\n")
             self.assertEqual((result.returncode, result.stderr), (1, error + "\n"), directive)
-        for directive in ("dnstap /s full 2 3 {\n skipverify\n }", "dnstap tcp://h:1", "dnstap unix:///s"):
+        for directive in (
+            "dnstap /s full 2 3 {\n skipverify\n }", "dnstap tcp://h:1", "dnstap unix:///s", "dnstap tls://h:1 full", "dnstap listen tcp://h:1/x",
+            "dnstap listen tls://:1 full 2 {\n tls a b c d\n skipverify\n }", "dnstap listen /s x", "dnstap tls://[::1]:1",
+        ):
             self.assertEqual(validate(f". {{\n {directive}\n forward . 127.0.0.1\n}}\n").returncode, 0, directive)
 
 
