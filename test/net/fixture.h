@@ -22,6 +22,9 @@ void fixture_upstream(enum tls_kind kind, const struct tls_setup *setup);
 struct host *fixture_open(int mode, const char *more);
 struct host *fixture_open_with(int mode, const struct service *services, const char *more);
 
+/** A tls_pick_fn: queries of the test fail, probes get a refusal. */
+void pick_probes(void *arg, const struct tls_seen *query, struct tls_rule *rule);
+
 /** Asks, and fails the test unless the answer is the good one. */
 void ask_good(struct host *host, const char *name);
 

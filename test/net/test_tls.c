@@ -580,19 +580,12 @@ END_TEST
 
 /* --- probes --------------------------------------------------------------------------------------- */
 
-/** Queries of the test fail, probes get a refusal. */
-static void probes_only(void *arg, const struct tls_seen *query, struct tls_rule *rule)
-{
-    rule->rcode = query->type == TYPE_NS ? REFUSED : NOERROR;
-    rule->instead = query->type == TYPE_NS ? END_NONE : END_FIN;
-}
-
 /* cases 83, 84: the probe goes over TLS on a connection of its own with the configured CA and name,
  * and any answer is health. */
 START_TEST(probes_cases_83_84)
 {
     fixture_upstream(KIND_DOT, NULL);
-    tls_upstream_script(up, probes_only, NULL);
+    tls_upstream_script(up, pick_probes, NULL);
     struct host *host =
         fixture_open(_i, "health_check 50ms no_rec domain probe.test\n max_connect_attempts 1");
     ck_assert_uint_eq(host_ask(host, "sick.test")->kind, FWD_KIND_RCODE);
