@@ -439,12 +439,12 @@ static void *send_many(void *arg)
     return NULL;
 }
 
-/* Under load, with an exchange for every lookup, no query is lost. */
-START_TEST(exchanges_under_load)
+/** Under load, with an exchange for every lookup, no query is lost. */
+static void exchange_under_load(enum mode mode, const char *options)
 {
     pthread_t threads[2];
     upstream_script(names, answer_by_turns, NULL);
-    host = open_host(_i, "resolve_interval 10ms");
+    host = open_host(mode, options);
     for (unsigned i = 0; i < 2; i++) {
         pthread_create(&threads[i], NULL, send_many, NULL);
     }
@@ -463,6 +463,22 @@ START_TEST(exchanges_under_load)
     }
     ck_assert_uint_ge(logged("upstreams from now on"), 3);
     host_close(host);
+}
+
+START_TEST(exchanges_under_load)
+{
+    exchange_under_load(_i, "resolve_interval 10ms");
+}
+END_TEST
+
+/* Attempts that are made beside each other hold the sets that they were sent from. */
+START_TEST(exchanges_with_retransmit)
+{
+    struct upstream_rule slow = {.delay_ms = 30};
+    upstream_set(one, &slow);
+    upstream_set(two, &slow);
+    exchange_under_load(_i, "resolve_interval 10ms\n retransmit 10ms");
+    ck_assert_uint_gt(seen(one) + seen(two) + seen(six), 2000);
 }
 END_TEST
 
@@ -628,6 +644,7 @@ int main(void)
     add_test(tcase, several_names);
     add_test(tcase, too_many_upstreams);
     add_test(tcase, exchanges_under_load);
+    add_test(tcase, exchanges_with_retransmit);
     add_test(tcase, end_during_a_lookup);
     add_test(tcase, reload);
     add_test(tcase, system_resolver);
