@@ -25,6 +25,7 @@ struct sender {
 };
 
 static struct upstream *ups[2];
+static atomic_uint finished; /* senders */
 
 static void setup(void)
 {
@@ -47,6 +48,7 @@ static void *send_steadily(void *arg)
         (void)(sender->tcp ? host_send_tcp(host, "load.test") : host_send(host, "load.test"));
         nanosleep(&(struct timespec){.tv_nsec = 1000000000 / RATE}, NULL);
     }
+    atomic_fetch_add(&finished, 1);
     return NULL;
 }
 
@@ -108,6 +110,53 @@ END_TEST
 START_TEST(connections_killed_by_rst_case_49_78)
 {
     check_kills(_i, END_RST);
+}
+END_TEST
+
+/* cases 49, 78: all connections of both upstreams are killed every 0.5 s: nothing is lost, and a query
+ * that was hit costs 20 ms more than the slowest of the others at most. */
+static void check_kill_latency(int mode, enum ending how)
+{
+    enum { COUNT = 2600 };
+    struct sender senders[SENDERS];
+    struct upstream_rule slow = {.delay_ms = 2};
+    uint64_t calm_ns = 0, hit_ns = 0;
+    unsigned hit = 0;
+    _Atomic(struct host *) host =
+        host_open(mode, "forward . %s %s", upstream_addr(ups[0]), upstream_addr(ups[1]));
+    for (unsigned i = 0; i < 2; i++) {
+        upstream_set(ups[i], &slow);
+        upstream_kill_every(ups[i], how, 500);
+    }
+    start_senders(senders, &host, COUNT, true);
+    while (atomic_load(&finished) < SENDERS) {
+        host_work(host, 5);
+    }
+    join_senders(senders);
+    host_wait_all(host, 10000);
+    check_all_good(host, SENDERS * COUNT);
+    for (uint64_t token = 1; token <= SENDERS * COUNT; token++) {
+        const struct outcome *outcome = host_outcome(host, token);
+        uint64_t *worst = outcome->attempts > 1 ? &hit_ns : &calm_ns;
+        hit += outcome->attempts > 1;
+        *worst = outcome->elapsed_ns > *worst ? outcome->elapsed_ns : *worst;
+    }
+    printf("# %u of %u hit, the slowest %.1f ms, of the others %.1f ms\n", hit, SENDERS * COUNT,
+           (double)hit_ns / 1e6, (double)calm_ns / 1e6);
+    ck_assert_uint_gt(hit, 0);
+    ck_assert_uint_le(hit_ns, calm_ns + 20000000);
+    host_close(host);
+}
+
+START_TEST(kill_latency_fin_case_49_78)
+{
+    check_kill_latency(_i, END_FIN);
+}
+END_TEST
+
+START_TEST(kill_latency_rst_case_49_78)
+{
+    check_kill_latency(_i, END_RST);
 }
 END_TEST
 
@@ -265,6 +314,58 @@ START_TEST(many_threads_at_full_speed)
 }
 END_TEST
 
+/* case 43: 50 times what max_concurrent allows, from several threads: exactly the surplus is refused, at
+ * once, and when the flood is over the next query is served as ever. */
+static void *flood(void *arg)
+{
+    struct sender *sender = arg;
+    for (unsigned i = 0; i < sender->count; i++) {
+        (void)host_send_batch(atomic_load(sender->host), "flood", 50);
+    }
+    return NULL;
+}
+
+START_TEST(flood_case_43)
+{
+    enum { THREADS = 4, BATCHES = 25, LIMIT = 100, ROUNDS = 3, TOTAL = THREADS * BATCHES * 50 };
+    struct sender senders[THREADS];
+    struct upstream_rule slow = {.delay_ms = 400};
+    _Atomic(struct host *) host = host_open(_i, "forward . %s %s {\n max_concurrent %d\n}",
+                                            upstream_addr(ups[0]), upstream_addr(ups[1]), LIMIT);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        uint64_t before = host_completed(host);
+        upstream_set(ups[0], &slow);
+        upstream_set(ups[1], &slow);
+        for (unsigned i = 0; i < THREADS; i++) {
+            senders[i] = (struct sender){.host = &host, .count = BATCHES};
+            ck_assert_int_eq(pthread_create(&senders[i].thread, NULL, flood, &senders[i]), 0);
+        }
+        for (unsigned i = 0; i < THREADS; i++) {
+            pthread_join(senders[i].thread, NULL);
+        }
+        host_wait_all(host, 10000);
+        uint64_t first = round * (TOTAL + 1) + 1;
+        unsigned refused = 0;
+        for (uint64_t token = first; token < first + TOTAL; token++) {
+            const struct outcome *outcome = host_outcome(host, token);
+            bool over = outcome->verdict == FWD_VERDICT_RCODE;
+            refused += over;
+            ck_assert_uint_eq(over ? outcome->rcode : FWD_KIND_ANSWER,
+                              over ? (unsigned)REFUSED : outcome->kind);
+        }
+        ck_assert_uint_ge(refused, 1);
+        ck_assert_uint_ge(TOTAL - refused, LIMIT);
+        ck_assert_uint_eq(host_completed(host) - before, TOTAL - refused);
+        upstream_set(ups[0], &(struct upstream_rule){0});
+        upstream_set(ups[1], &(struct upstream_rule){0});
+        const struct outcome *outcome = host_ask(host, "after.test");
+        ck_assert(outcome_good(outcome, "after.test"));
+        ck_assert_uint_eq(outcome->attempts, 1);
+    }
+    host_close(host);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("load");
@@ -273,11 +374,14 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     add_test(tcase, connections_killed_by_fin_case_49_78);
     add_test(tcase, connections_killed_by_rst_case_49_78);
+    add_test(tcase, kill_latency_fin_case_49_78);
+    add_test(tcase, kill_latency_rst_case_49_78);
     add_test(tcase, upstreams_restart_udp);
     add_test(tcase, upstreams_restart_tcp);
     tcase_add_test(tcase, reload_under_load_case_96);
     tcase_add_test(tcase, reload_under_load_with_a_thread_per_loop_case_96);
     add_test(tcase, many_threads_at_full_speed);
+    add_test(tcase, flood_case_43);
     suite_add_tcase(suite, tcase);
     return suite_run(suite);
 }

@@ -154,6 +154,37 @@ static void bad_first(void *arg, const struct upstream_seen *query, struct upstr
     }
 }
 
+/* An octet a second: SERVFAIL within 5 s where there is nobody else, the other's answer after read_timeout where
+ * there is, both for many queries at once, and every connection of it is closed. */
+START_TEST(octet_a_second)
+{
+    struct upstream_rule drip = {.chunk = 1, .chunk_ms = 1000};
+    upstream_set(up, &drip);
+    struct host *host = open_one(_i, "max_fails 0");
+    struct host *both = host_open(_i, "forward . %s %s {\n force_tcp\n policy sequential\n max_fails 0\n}", upstream_addr(up),
+                                  upstream_addr(other));
+    for (unsigned i = 0; i < 20; i++) {
+        (void)host_send(host, "drip.test");
+        (void)host_send(both, "drip.test");
+    }
+    for (uint64_t token = 1; token <= 20; token++) {
+        const struct outcome *outcome = host_wait(both, token, 8000);
+        ck_assert(outcome_good(outcome, "drip.test"));
+        ck_assert_uint_ge(outcome->elapsed_ns, 2000000000u);
+        ck_assert_uint_lt(outcome->elapsed_ns, 3000000000u);
+    }
+    for (uint64_t token = 1; token <= 20; token++) {
+        const struct outcome *outcome = host_wait(host, token, 8000);
+        ck_assert_uint_eq(outcome->rcode, SERVFAIL);
+        ck_assert_int_eq(outcome->error, FWD_ERR_TIMEOUT);
+        ck_assert_uint_lt(outcome->elapsed_ns, 5500000000u);
+    }
+    host_close(both);
+    host_close(host);
+    ck_assert(upstream_wait_open(up, 0, 1000));
+}
+END_TEST
+
 /* Whatever comes wrong on a stream, the client gets the good answer, and so do those after it. */
 START_TEST(bad_messages_on_a_stream)
 {
@@ -268,6 +299,7 @@ int main(void)
     add_test(tcase, half_frames);
     add_test(tcase, stalled_frame);
     add_test(tcase, slow_drip);
+    add_test(tcase, octet_a_second);
     add_test(tcase, wrong_ids_on_a_stream_case_77);
     tcase_add_loop_test(tcase, bad_messages_on_a_stream, MODE_COUNT, BAD_BARE_ERROR * MODE_COUNT);
     add_test(tcase, error_without_question_on_a_stream_case_54);
