@@ -5,7 +5,8 @@
  *
  * Threads: any; race_unlock may free the query. The mutex is held over a whole step of the attempt loop: it comes before every lock of loops, conns
  * and pools, and no two are held together. It is held while the tap, the trace and the random source are called; nothing that a host may call
- * from there takes it. Ownership: a race stays with its slot of the slab until that is freed, since a late cancel may be reading its exchanges.
+ * from there takes it. Ownership: a race stays with its slot of the slab until that is freed, since a late cancel may be reading its exchanges; an
+ * attempt that is out holds the set of upstreams that it was made from. Limits: some 2.6 KiB per query in flight of an instance with the option.
  */
 #pragma once
 

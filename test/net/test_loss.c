@@ -4,7 +4,7 @@
  * Happy path: scripted upstreams are mute, slow or lossy; the answer that comes first, from whichever attempt, is the query's, exactly once, and
  * what else is out costs nothing afterwards.
  */
-#include "host.h"
+#include "fixture.h"
 #include "message.h"
 #include "suite.h"
 #include "upstream.h"
@@ -38,11 +38,11 @@ static struct host *open_two(int mode, const char *options)
 }
 
 /* Queries but probes. */
-static unsigned asked(struct upstream *up)
+static unsigned asked(struct upstream *of)
 {
     unsigned count = 0;
-    for (unsigned i = 0; i < upstream_counts(up).queries; i++) {
-        count += upstream_seen(up, i).type == TYPE_A;
+    for (unsigned i = 0; i < upstream_counts(of).queries; i++) {
+        count += upstream_seen(of, i).type == TYPE_A;
     }
     return count;
 }
@@ -292,6 +292,36 @@ START_TEST(stop_with_several_out)
 }
 END_TEST
 
+/** The first query gets no answer, and each fifth. */
+static void tls_mute(void *arg, const struct tls_seen *query, struct tls_rule *rule)
+{
+    rule->drop = query->type == TYPE_A && query->number % 5 == 1;
+    rule->delay_ms = 10;
+}
+
+/* Over TLS, one at a time and pipelined, and HTTPS: the second attempt may be on the connection of the first, which is then freed of it and goes on. */
+START_TEST(encrypted)
+{
+    static const struct {
+        enum tls_kind kind;
+        const char *options;
+    } rows[] = {{KIND_DOT, "retransmit 50ms"}, {KIND_DOT, "retransmit 50ms\n pipeline 8"}, {KIND_DOH, "retransmit 50ms"}};
+    fixture_setup();
+    fixture_upstream(rows[_i / MODE_COUNT].kind, NULL);
+    tls_upstream_script(up, tls_mute, NULL);
+    struct host *host = fixture_open(_i % MODE_COUNT, rows[_i / MODE_COUNT].options);
+    const struct outcome *outcome = host_ask(host, "mute.test");
+    ck_assert(outcome_good(outcome, "mute.test"));
+    ck_assert_uint_ge(outcome->attempts, 2);
+    ck_assert_uint_lt(outcome->elapsed_ns, 1900 * MS);
+    for (unsigned round = 0; round < 5; round++) {
+        ask_batch(host, "mute", 20);
+    }
+    host_close(host);
+    fixture_teardown();
+}
+END_TEST
+
 /* --- under load --------------------------------------------------------------------------------------------------- */
 
 /* Delays about the interval, so that answers, other attempts' answers, timers and cancels meet in every order. */
@@ -439,6 +469,7 @@ int main(void)
     add_test(tcase, metrics_cases_51_80);
     add_test(tcase, cancel_with_several_out);
     add_test(tcase, stop_with_several_out);
+    tcase_add_loop_test(tcase, encrypted, 0, 3 * MODE_COUNT);
     add_test(tcase, default_schedule_case_44);
     add_test(tcase, retransmit_schedule);
     suite_add_tcase(suite, tcase);
