@@ -17,11 +17,9 @@
 #include "_cgo_export.h"
 
 #include <dlfcn.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 static const struct fwd_module *module;
 static const struct fwd_forward *forward;
@@ -61,6 +59,8 @@ static const char *missing_function(const struct fwd_forward *table)
     NEED(table, match)
     NEED(table, serve)
     NEED(table, cancel)
+    NEED(table, poll_fd)
+    NEED(table, run)
     NEED(table, stop)
     NEED(table, destroy)
     NEED(table, info)
@@ -234,16 +234,6 @@ static const void *get_service(void *arg, const char *id)
  */
 
 struct bridge_slot *bridge_ended;
-uint32_t bridge_asleep;
-static int event_fd = -1;
-
-int bridge_event(void)
-{
-    if (event_fd < 0) {
-        event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    }
-    return event_fd >= 0 ? event_fd : -errno;
-}
 
 struct bridge_slot *bridge_slots(uint64_t first, uint32_t count)
 {
@@ -302,8 +292,7 @@ static void put_down(struct bridge_slot *slot, const struct fwd_completion *comp
     }
 }
 
-/* Everything that one turn of an I/O loop finished: put down, hung in as one piece, and Go woken if
- * it sleeps. */
+/* What a turn of the loop finished: put down, hung in as one piece. */
 static void done(void *arg, const struct fwd_completion *completions, uint32_t count)
 {
     (void)arg;
@@ -318,12 +307,8 @@ static void done(void *arg, const struct fwd_completion *completions, uint32_t c
     struct bridge_slot *head = __atomic_load_n(&bridge_ended, __ATOMIC_RELAXED);
     do {
         last->next = head;
-    } while (!__atomic_compare_exchange_n(&bridge_ended, &head, first, 1, __ATOMIC_SEQ_CST,
+    } while (!__atomic_compare_exchange_n(&bridge_ended, &head, first, 1, __ATOMIC_RELEASE,
                                           __ATOMIC_RELAXED));
-    if (__atomic_load_n(&bridge_asleep, __ATOMIC_SEQ_CST) != 0 &&
-        __atomic_exchange_n(&bridge_asleep, 0, __ATOMIC_SEQ_CST) != 0) {
-        (void)eventfd_write(event_fd, 1);
-    }
 }
 
 /* --- instances
@@ -350,6 +335,16 @@ struct bridge_text bridge_start(struct fwd_instance *instance)
     struct fwd_error error = ERROR_WITH(message);
     int32_t status = forward->start(instance, &error);
     return outcome((struct bridge_text){0}, status, message);
+}
+
+int32_t bridge_poll_fd(struct fwd_instance *instance)
+{
+    return forward->poll_fd(instance, 0);
+}
+
+int32_t bridge_run(struct fwd_instance *instance)
+{
+    return forward->run(instance, 0);
 }
 
 int32_t bridge_stop(struct fwd_instance *instance, uint64_t drain_ns)

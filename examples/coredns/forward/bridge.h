@@ -27,7 +27,7 @@ struct bridge_verdict {
 };
 
 /* Where the end of one query is put down. Its address is the query's token. It is Go's between
- * being taken off bridge_ended and the next serve, the module's I/O threads' else. */
+ * being taken off bridge_ended and the next serve, the loop's else. */
 struct bridge_slot {
     struct bridge_slot *next; /* on bridge_ended */
     uint64_t index;           /* of the slot in Go that belongs to it */
@@ -42,13 +42,9 @@ struct bridge_slot {
     char detail[256];
 };
 
-/* The queries that have ended, the last one first; atomic, as is bridge_asleep: 1 while Go waits
- * for bridge_event to become readable. So an I/O thread never enters Go for a completion. */
+/* The queries that have ended, the last one first; atomic. Go fetches them after whatever turns the
+ * loop, so C never enters Go for a completion. */
 extern struct bridge_slot *bridge_ended;
-extern uint32_t bridge_asleep;
-
-/* The eventfd, made on first use; negative errno. */
-int bridge_event(void);
 
 /* count slots with indices from first on, for ever; NULL when out of memory. */
 struct bridge_slot *bridge_slots(uint64_t first, uint32_t count);
@@ -71,6 +67,8 @@ struct bridge_text bridge_create(const char *config, uint64_t len, uint32_t serv
 struct bridge_text bridge_start(struct fwd_instance *instance);
 struct bridge_text bridge_info(struct fwd_instance *instance);
 struct bridge_text bridge_metrics(void);
+int32_t bridge_poll_fd(struct fwd_instance *instance);
+int32_t bridge_run(struct fwd_instance *instance);
 int32_t bridge_stop(struct fwd_instance *instance, uint64_t drain_ns);
 void bridge_destroy(struct fwd_instance *instance);
 int32_t bridge_match(struct fwd_instance *instance, const uint8_t *qname, uint32_t len);

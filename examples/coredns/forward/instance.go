@@ -54,11 +54,18 @@ func newInstance(config []byte, services uint32) (*instance, error) {
 		destroy(i.handle)
 		return nil, err
 	}
+	if err := loop.add(i.handle); err != nil {
+		i.cleanup.Stop()
+		destroy(i.handle)
+		return nil, err
+	}
 	return i, nil
 }
 
 func destroy(handle *C.struct_fwd_instance) {
+	loop.remove(handle)
 	C.bridge_destroy(handle)
+	wakeEnded()
 	handles.Add(-1)
 }
 
@@ -81,7 +88,11 @@ func (i *instance) stop() {
 	if !i.stopped.CompareAndSwap(false, true) {
 		return
 	}
-	C.bridge_stop(i.handle, C.uint64_t(drainTime))
+	for end := time.Now().Add(drainTime); i.users.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	C.bridge_stop(i.handle, 0)
+	wakeEnded()
 	for i.users.Load() > 0 { // their queries have ended, so they leave as soon as they run
 		time.Sleep(time.Millisecond)
 	}

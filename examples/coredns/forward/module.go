@@ -2,8 +2,8 @@
 
 // Package forward is CoreDNS's forward plugin with forward.so inside: the same directive, the same series and messages, another engine.
 //
-// A query goes down on its own goroutine in one call into C, which keeps nothing of Go's. Its end is put down in C's memory, and a goroutine that
-// fetches all that has ended (done.go) wakes the one that waits.
+// A query goes down on its own goroutine in one call into C, which keeps nothing of Go's. Its end is put down in C's memory, and the goroutine that
+// turns the module's loop (driver.go) wakes the one that waits.
 package forward
 
 /*
@@ -21,7 +21,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"unsafe"
 
 	"github.com/coredns/caddy"
@@ -52,18 +51,8 @@ func load() error {
 	if _, err := take(C.bridge_load(name)); err != nil {
 		return fmt.Errorf("cannot use the module %s: %w", path, err)
 	}
-	return startCollecting()
-}
-
-// startCollecting starts the goroutine that wakes the others, once.
-var startCollecting = sync.OnceValue(func() error {
-	fd := C.bridge_event()
-	if fd < 0 {
-		return fmt.Errorf("eventfd: %w", syscall.Errno(-fd))
-	}
-	go collect(os.NewFile(uintptr(fd), "forward.so"))
 	return nil
-})
+}
 
 func modulePath() (string, error) {
 	if path := os.Getenv("FWD_MODULE"); path != "" {

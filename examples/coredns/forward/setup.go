@@ -4,6 +4,7 @@ package forward
 
 import (
 	"encoding/json"
+	"maps"
 	"strings"
 
 	"github.com/coredns/caddy"
@@ -52,8 +53,8 @@ func parse(c *caddy.Controller, root string) (*Forward, error) {
 	return &Forward{config: text}, nil
 }
 
-// ioThreads is one: it keeps up with all the goroutines that this process can run, and a second one only adds switches between threads.
-const ioThreads = "1"
+// driven has the instances of the process share one loop, which driver.go turns.
+var driven = map[string]json.RawMessage{"io_threads": json.RawMessage("0"), "engine": json.RawMessage(`"coredns"`)}
 
 // warn logs the module's warnings, which are there with an error, too.
 func warn(document []byte) {
@@ -71,7 +72,7 @@ func adapt(config []byte) ([]byte, error) {
 		return nil, err
 	}
 	delete(members, "warnings")
-	members["io_threads"] = json.RawMessage(ioThreads)
+	maps.Copy(members, driven)
 	return json.Marshal(members)
 }
 

@@ -9,61 +9,16 @@ import "C"
 
 import (
 	"net"
-	"os"
-	"runtime"
-	"sync/atomic"
 	"time"
 	"unsafe"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 )
 
-// What comes up from the module: completions, which one goroutine fetches, and the calls of its services, on its own threads or inside serve.
-// Nothing here blocks, and nothing of C's memory is kept.
+// What comes up from the module: the calls of its services, while its loop is turned or inside serve. Nothing here blocks, and nothing of C's memory
+// is kept.
 
 var log = clog.NewWithPlugin("forward")
-
-// collect wakes the goroutines of ended queries, for ever. It sleeps in Go's own poller, so that the module's threads need not enter Go, for which
-// they would have to compete with goroutines.
-func collect(event *os.File) {
-	var octets [8]byte
-	for {
-		if !wakeEnded() {
-			runtime.Gosched() // what was woken runs now, and more may end meanwhile
-			if !wakeEnded() && sleep() {
-				event.Read(octets[:])
-			}
-		}
-	}
-}
-
-// wakeEnded wakes those whose queries have ended, in the order in which they did.
-func wakeEnded() bool {
-	newest := (*C.struct_bridge_slot)(atomic.SwapPointer((*unsafe.Pointer)(unsafe.Pointer(&C.bridge_ended)), nil))
-	var oldest *C.struct_bridge_slot
-	for newest != nil {
-		newest, newest.next, oldest = newest.next, oldest, newest
-	}
-	any := oldest != nil
-	for oldest != nil {
-		next := oldest.next // the slot is its goroutine's as soon as that is woken
-		slotOf(oldest).ended <- struct{}{}
-		oldest = next
-	}
-	return any
-}
-
-// sleep has the next completion make the event readable. It returns false when one has come already.
-func sleep() bool {
-	asleep := (*uint32)(unsafe.Pointer(&C.bridge_asleep))
-	atomic.StoreUint32(asleep, 1)
-	if atomic.LoadPointer((*unsafe.Pointer)(unsafe.Pointer(&C.bridge_ended))) == nil {
-		return true
-	}
-	// if the other side was faster, the event is or will be readable, and an idle turn comes of it later
-	atomic.StoreUint32(asleep, 0)
-	return false
-}
 
 // octets is C's memory seen as a slice.
 func octets(data *C.uint8_t, n C.uint32_t) []byte {
