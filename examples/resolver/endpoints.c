@@ -83,7 +83,27 @@ static bool once_refuse(const struct directive *directive, struct failure *failu
                        directive->name);
 }
 
-/** prometheus [ADDR] { runtime_metrics } */
+/* tls FILE */
+static bool metrics_tls_read(struct directive *directive, struct endpoints *ret,
+                             struct failure *failure)
+{
+    if (ret->metrics_tls != NULL) {
+        return directive_refuse(directive, failure, "tls block already specified");
+    }
+    const char *file = single_read(directive);
+    if (file == NULL) {
+        return directive_refuse_count(directive, failure);
+    }
+#ifdef HAVE_WEB_TLS
+    ret->metrics_tls = strdup(file);
+    return ret->metrics_tls != NULL || failure_set(failure, "plugin/prometheus: out of memory");
+#else
+    return directive_refuse(directive, failure,
+                            "'tls': fwd-resolver was built without GnuTLS or libyaml");
+#endif
+}
+
+/** prometheus [ADDR] { runtime_metrics, tls FILE } */
 bool prometheus_parse(const json_t *tokens, struct endpoints *ret, struct failure *failure)
 {
     struct directive directive;
@@ -98,9 +118,10 @@ bool prometheus_parse(const json_t *tokens, struct endpoints *ret, struct failur
         while (directive_next_in_block(&directive)) {
             const char *option = directive_text(&directive);
             if (strcmp(option, "tls") == 0) {
-                return directive_refuse(
-                    &directive, failure,
-                    "'tls' is an option of CoreDNS's prometheus that fwd-resolver does not have");
+                if (!metrics_tls_read(&directive, ret, failure)) {
+                    return false;
+                }
+                continue;
             }
             if (strcmp(option, "runtime_metrics") != 0) { /* about Go's runtime: nothing to add */
                 return directive_refuse(&directive, failure, "unknown option: %s", option);
@@ -234,6 +255,7 @@ bool reload_parse(const json_t *tokens, struct endpoints *ret, struct failure *f
 void endpoints_fini(struct endpoints *endpoints)
 {
     free(endpoints->metrics);
+    free(endpoints->metrics_tls);
     free(endpoints->health);
     free(endpoints->ready);
     *endpoints = (struct endpoints){0};

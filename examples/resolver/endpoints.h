@@ -1,8 +1,7 @@
 /* The directives that are about the process more than about queries: prometheus, health, ready,
  * reload.
  *
- * Threads: made by main, then read by all. Ownership: endpoints_fini frees. Limits: prometheus's
- * and dnstap's TLS are refused by name.
+ * Threads: made by main, then read by all. Ownership: endpoints_fini frees.
  */
 #pragma once
 
@@ -14,6 +13,7 @@ struct endpoints {
     char *metrics; /**< HOST:PORT, NULL without the directive; so are the other two */
     char *health;
     char *ready;
+    char *metrics_tls; /**< the web configuration of metrics; NULL: plain HTTP */
     int64_t lameduck_ns;
     int64_t reload_ns; /**< how often the Corefile is looked at, 0 never */
 };

@@ -12,6 +12,7 @@ import threading
 import time
 import unittest
 
+import certificates
 import suite
 import wire
 from daemon import PATIENCE, answer_a, read_exactly, validate
@@ -401,21 +402,8 @@ class Dnstap(suite.Case):
             self.assertEqual(Message(server.udp(wire.query("a.test"))).rcode, wire.NOERROR)
 
     def authority(self):
-        """Certificates of one authority: server.pem for 127.0.0.1, client.pem; and a stranger's. Returns their folder."""
         folder = os.path.dirname(self.path)
-
-        def openssl(*arguments):
-            subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-        for name in ("ca", "stranger"):
-            openssl("req", "-x509", *curve, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
-        for name, ext in (("server", "subjectAltName=IP:127.0.0.1"), ("client", "extendedKeyUsage=clientAuth")):
-            with open(os.path.join(folder, "ext"), "w", encoding="ascii") as file:
-                file.write(ext)
-            openssl("req", "-new", *curve[:-2], "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", "csr")
-            openssl("x509", "-req", "-in", "csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "ext",
-                    "-out", f"{name}.pem")
+        certificates.make(folder)
         return folder
 
     def tls_collector(self, folder):

@@ -7,10 +7,13 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
+import tempfile
 import time
 import unittest
 
+import certificates
 import suite
 import wire
 from daemon import PATIENCE, validate
@@ -327,6 +330,138 @@ class Reload(Http):
         self.assertEqual(parse(self.get(port, "/metrics")[1])["coredns_reload_failed_total"][""], 1)
         server.udp(wire.query("a.test"))
         self.assertEqual(len(second.queries), 2)
+
+
+@suite.needs("https")
+class Https(Http):
+    """prometheus { tls FILE }: the web configuration of Prometheus's exporter toolkit, as in CoreDNS."""
+
+    failed = r"^\[ERROR\] plugin/prometheus: Failed to start handler: "
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.folder = directory.name
+        self.web = os.path.join(self.folder, "web.yml")
+        certificates.make(self.folder)
+
+    def configure(self, *lines, sections=""):
+        with open(self.web, "w", encoding="ascii") as file:
+            file.write("".join(f"  {line}\n" for line in ("tls_server_config:", *lines)).replace("  tls", "tls", 1) + sections)
+
+    def secured(self):
+        return self.start(f"prometheus 127.0.0.1:0 {{\n tls {self.web}\n }}")
+
+    def fetch(self, port, name=None, authority="ca", **limits):
+        context = ssl.create_default_context(cafile=f"{self.folder}/{authority}.pem")
+        for limit, value in limits.items():
+            setattr(context, limit, value)
+        if name is not None:
+            context.load_cert_chain(f"{self.folder}/{name}.pem", f"{self.folder}/{name}.key")
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE, context=context)
+        try:
+            connection.request("GET", "/metrics")
+            return parse(connection.getresponse().read().decode())
+        finally:
+            connection.close()
+
+    def test_served(self):
+        self.configure("cert_file: server.pem", "key_file: server.key", sections="http_server_config:\n  http2: true\n")
+        server = self.secured()
+        port = self.port(server, "prometheus")
+        self.assertIn("coredns_build_info", self.fetch(port))
+        with self.assertRaises(ssl.SSLError):
+            self.fetch(port, authority="stranger")
+        with self.assertRaises((http.client.HTTPException, OSError)):
+            self.get(port, "/metrics")
+
+    def test_versions(self):
+        self.configure("cert_file: server.pem", "key_file: server.key", "min_version: TLS13")
+        port = self.port(self.secured(), "prometheus")
+        self.assertIn("coredns_build_info", self.fetch(port, minimum_version=ssl.TLSVersion.TLSv1_3))
+        with self.assertRaises(OSError):
+            self.fetch(port, maximum_version=ssl.TLSVersion.TLSv1_2)
+
+    def test_clients(self):
+        pair = ("cert_file: server.pem", "key_file: server.key", "client_ca_file: ca.pem")
+        refusal = (http.client.HTTPException, OSError)
+        for policy, welcome, refused in (
+            ("RequireAndVerifyClientCert", ("client",), (None, "stranger")),
+            ("VerifyClientCertIfGiven", (None, "client"), ("stranger",)),
+            ("RequireAnyClientCert", ("client", "stranger"), (None,)),
+            ("RequestClientCert", (None, "client", "stranger"), ()),
+        ):
+            self.configure(*pair, f"client_auth_type: {policy}")
+            port = self.port(self.secured(), "prometheus")
+            for name in welcome:
+                self.assertIn("coredns_build_info", self.fetch(port, name), (policy, name))
+            for name in refused:
+                with self.assertRaises(refusal, msg=(policy, name)):
+                    self.fetch(port, name)
+
+    def test_plain_without_section(self):
+        with open(self.web, "w", encoding="ascii"):
+            pass
+        self.assertEqual(self.get(self.port(self.secured(), "prometheus"), "/metrics")[0], 200)
+
+    def test_reload(self):
+        """A reload reads the files anew; TLS comes and goes on an address that stays."""
+        upstream = self.upstream()
+        self.configure("cert_file: server.pem", "key_file: server.key")
+        secured = self.block(upstream, f"prometheus 127.0.0.1:0 {{\n tls {self.web}\n }}")
+        server = self.daemon(secured)
+        port = self.port(server, "prometheus")
+        self.fetch(port)
+        certificates.make(self.folder)
+        with self.assertRaises(ssl.SSLError):
+            self.fetch(port)
+        server.signal(signal.SIGUSR1)
+        server.wait_line("Reloading complete")
+        self.assertIn("coredns_build_info", self.fetch(port))
+        server.write(self.block(upstream, "prometheus 127.0.0.1:0"))
+        server.signal(signal.SIGUSR1)
+        server.wait_line("Reloading complete", 2)
+        self.assertEqual(self.get(port, "/metrics")[0], 200)
+        server.write(secured)
+        server.signal(signal.SIGUSR1)
+        server.wait_line("Reloading complete", 3)
+        self.assertIn("coredns_build_info", self.fetch(port))
+
+    def test_failures(self):
+        """As in CoreDNS a line in the log, and no metrics; never an address that is open to more than it should be."""
+        pair = ("cert_file: server.pem", "key_file: server.key")
+        for lines, sections, error in (
+            (("cert_file: server.pem",), "", "missing one of key or key_file"),
+            (("key_file: server.key",), "", "missing one of cert or cert_file"),
+            (("cert_file: none.pem", "key_file: server.key"), "", r"failed to read cert_file \(.*/none.pem\): No such file or directory"),
+            (("cert_file: client.pem", "key_file: server.key"), "", "failed to load X509KeyPair: "),
+            ((*pair, "client_ca_file: ca.pem"), "", "client CA's have been configured without a Client Auth Policy"),
+            ((*pair, "client_auth_type: Maybe"), "", "invalid ClientAuth: Maybe"),
+            ((*pair, "client_auth_type: RequireAndVerifyClientCert"), "", "fwd-resolver needs client_ca_file for RequireAndVerifyClientCert"),
+            ((*pair, "min_version: TLS14"), "", "unknown TLS version: TLS14"),
+            ((*pair, "cipher_suites: [x]"), "", "fwd-resolver does not have tls_server_config's cipher_suites"),
+            (pair, "basic_auth_users:\n  me: x\n", "fwd-resolver does not have the web configuration's basic_auth_users"),
+            (pair, "http_server_config:\n  headers: {}\n", "fwd-resolver does not have http_server_config's headers"),
+            (("{",), "", "yaml: line "),
+        ):
+            self.configure(*lines, sections=sections)
+            server = self.secured()
+            server.wait_line(self.failed + f".*{error}")
+            self.assertEqual(Message(server.udp(wire.query("a.test"))).rcode, wire.NOERROR)
+        os.unlink(self.web)
+        self.secured().wait_line(self.failed + f"TLS config file does not exist: {self.web}$")
+
+    def test_refused(self):
+        at = "plugin/prometheus: /dev/stdin:{} - Error during parsing: "
+        count = "Wrong argument count or unexpected line ending after '{}'"
+        for block, error in {
+            "tls": at.format(3) + count.format("tls"),
+            "tls a b": at.format(3) + count.format("b"),
+            "tls a\n tls b": at.format(4) + "tls block already specified",
+        }.items():
+            result = validate(f". {{\n prometheus {{\n {block}\n }}\n forward . 127.0.0.1\n}}\n")
+            self.assertEqual((result.returncode, result.stderr), (1, error + "\n"), block)
+        self.assertEqual(validate(". {\n prometheus :1 {\n tls /nonesuch\n }\n forward . 127.0.0.1\n}\n").returncode, 0)
 
 
 @suite.needs("http")
