@@ -6,6 +6,7 @@
 #include "authority.h"
 #include "host.h"
 #include "message.h"
+#include "network.h"
 #include "suite.h"
 #include "upstream.h"
 
@@ -526,6 +527,34 @@ START_TEST(reload)
 }
 END_TEST
 
+/* case 37: a resolver is an address or an address with a port; without one it is asked at 53. */
+START_TEST(resolver_spellings_case_37)
+{
+    static const struct {
+        const char *ip, *resolver;
+    } rows[] = {
+        {"127.0.0.1", "127.0.0.1"},
+        {"127.0.0.1", "127.0.0.1:53"},
+        {"::1", "::1"},
+        {"::1", "[::1]:53"},
+    };
+    if (!network_own()) {
+        return;
+    }
+    struct upstream *answers = upstream_create_at("127.0.0.1", 5353);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct upstream *server = upstream_create_at(rows[i].ip, 53);
+        upstream_set(server, &(struct upstream_rule){.addresses = "127.0.0.1", .ttl = 60});
+        host = host_open(_i, "forward . a.test:5353 {\n resolver %s\n}", rows[i].resolver);
+        ck_assert(outcome_good(host_ask(host, "q.test"), "q.test"));
+        ck_assert_uint_eq(seen(server), 2); /* A and AAAA */
+        host_close(host);
+        upstream_destroy(server);
+    }
+    upstream_destroy(answers);
+}
+END_TEST
+
 /* Without `resolver` the system is asked; what its hosts file says has no TTL. */
 START_TEST(system_resolver)
 {
@@ -647,6 +676,7 @@ int main(void)
     add_test(tcase, exchanges_with_retransmit);
     add_test(tcase, end_during_a_lookup);
     add_test(tcase, reload);
+    add_test(tcase, resolver_spellings_case_37);
     add_test(tcase, system_resolver);
     add_test(tcase, create_fails_case_37);
     add_test(tcase, upstream_cannot_be_opened);
