@@ -80,12 +80,13 @@ static void watch_begin(struct control *control)
 static bool reload(struct control *control, struct failure *failure)
 {
     struct config *config = source_load(control->source, failure);
-    if (config == NULL || !service_reload(control->service, config, failure)) {
-        return false;
-    }
+    return config != NULL && service_reload(control->service, config, failure);
+}
+
+static void reload_tell(struct control *control)
+{
     watch_begin(control);
     log_print(FWD_LEVEL_INFO, "Reloading complete");
-    return true;
 }
 
 static void reload_by_signal(struct control *control)
@@ -95,7 +96,9 @@ static void reload_by_signal(struct control *control)
     if (!reload(control, &failure)) {
         log_print(FWD_LEVEL_ERROR, "SIGUSR1: %s", failure.text);
         log_print(FWD_LEVEL_ERROR, "SIGUSR1: the configuration stays as it was");
+        return;
     }
+    reload_tell(control);
 }
 
 /* Looks at the Corefile and reloads when its tokens are others. A file that led to nothing is not
@@ -122,7 +125,9 @@ static void watch_look(struct control *control)
     if (!ok) {
         log_print(FWD_LEVEL_ERROR, "plugin/reload: Corefile changed but reload failed: %s",
                   failure.text);
+        return;
     }
+    reload_tell(control);
 }
 
 static void info_print(struct service *service)

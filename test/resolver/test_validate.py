@@ -218,12 +218,6 @@ class Refused(suite.Case):
         self.assertEqual(first, "/dev/stdin:2 - Error during parsing: Unknown directive 'cache'")
         self.assertIn("CoreDNS", second)
 
-    def test_option_that_is_not_here_is_named(self):
-        result = validate(block(".", " prometheus {\n tls web.yml\n }\n" + FORWARD))
-        self.assertEqual(result.returncode, 1)
-        self.assertIn("/dev/stdin:3", result.stderr)
-        self.assertIn("'tls'", result.stderr)
-
     def test_transport_that_is_not_served_is_named(self):
         result = validate(block("tls://example.org"))
         self.assertEqual(result.returncode, 1)
