@@ -1,7 +1,8 @@
 /* An arena of growing blocks.
  *
- * Happy path: a pointer moves up in the newest block. What does not fit gets a new block, of its
- * own size if it is large. Failure modes: NULL when malloc fails; what was handed out stays valid.
+ * Happy path: a pointer moves up in the newest block. What does not fit gets a new block, twice as
+ * large as the one before, up to a limit: there may be a hundred thousand small arenas, or one large
+ * one. Failure modes: NULL when malloc fails; what was handed out stays valid.
  */
 #include "arena.h"
 
@@ -12,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_SIZE 16384
+#define BLOCK_FIRST 512
+#define BLOCK_LARGEST 65536
 
 struct arena_block {
     struct arena_block *next;
@@ -25,13 +27,16 @@ struct arena_block {
 void *arena_alloc(struct arena *arena, size_t size)
 {
     struct arena_block *block = arena->head;
-    size_t room = size < BLOCK_SIZE ? BLOCK_SIZE : size;
     void *ret;
 
     if (size > SIZE_MAX / 2) {
         return NULL;
     }
     if (block == NULL || block->size - block->used < size) {
+        size_t room = block == NULL ? BLOCK_FIRST : 2 * block->size;
+
+        room = room < BLOCK_LARGEST ? room : BLOCK_LARGEST;
+        room = room < size ? size : room;
         block = malloc(sizeof(*block) + room);
         if (block == NULL) {
             return NULL;
@@ -43,6 +48,14 @@ void *arena_alloc(struct arena *arena, size_t size)
     size = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
     block->used = size < block->size - block->used ? block->used + size : block->size;
     return ret;
+}
+
+/** Memory of zeros. */
+void *arena_zeroed(struct arena *arena, size_t count, size_t size)
+{
+    void *ret = size == 0 || count <= SIZE_MAX / size ? arena_alloc(arena, count * size) : NULL;
+
+    return ret != NULL ? memset(ret, 0, count * size) : NULL;
 }
 
 /** A copy ended with NUL. */

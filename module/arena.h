@@ -15,6 +15,9 @@ struct arena {
 /** Aligned, uninitialised. @return NULL when out of memory */
 void *arena_alloc(struct arena *arena, size_t size);
 
+/** As arena_alloc, for count elements of zeros. */
+void *arena_zeroed(struct arena *arena, size_t count, size_t size);
+
 /** Copy of len octets, ended with NUL. @return NULL when out of memory */
 char *arena_copy(struct arena *arena, const char *text, size_t len);
 

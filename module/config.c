@@ -18,6 +18,7 @@
 #include "reader.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,26 +28,20 @@
 #define MILLISECOND UINT64_C(1000000)
 #define SECOND UINT64_C(1000000000)
 
-static void name_free(struct config_name *name)
+/* text is a valid name. */
+static int name_set(struct reader *reader, struct config_name *name, const char *text,
+                    const uint8_t *wire, size_t len)
 {
-    free(name->text);
-    free(name->wire);
-}
+    char *copy = arena_alloc(reader->arena, strlen(text) + 2 + len);
 
-/* Returns false when out of memory; text is a valid name. */
-static bool name_set(struct config_name *name, const char *text, const uint8_t *wire, size_t len)
-{
-    struct config_name fresh = {malloc(strlen(text) + 2), malloc(len), (uint32_t)len};
-
-    if (fresh.text == NULL || fresh.wire == NULL) {
-        name_free(&fresh);
-        return false;
+    if (copy == NULL) {
+        return reader_nomem(reader);
     }
-    name_normalize(text, fresh.text);
-    memcpy(fresh.wire, wire, len);
-    name_free(name);
-    *name = fresh;
-    return true;
+    name_normalize(text, copy);
+    name->text = copy;
+    name->wire = memcpy(copy + strlen(copy) + 1, wire, len);
+    name->wire_len = (uint32_t)len;
+    return FWD_OK;
 }
 
 static int name_read(struct reader *reader, const json_t *value, void *target)
@@ -62,7 +57,7 @@ static int name_read(struct reader *reader, const json_t *value, void *target)
     if (name_to_wire(text, wire, &len) != 0) {
         return reader_fail(reader, "'%s' is not a domain name", text);
     }
-    return name_set(target, text, wire, len) ? FWD_OK : reader_nomem(reader);
+    return name_set(reader, target, text, wire, len);
 }
 
 static json_t *name_write(const void *source)
@@ -275,7 +270,7 @@ static json_t *source_address_write(const void *source)
 static int tls_read(struct reader *reader, const json_t *value, void *target)
 {
     struct config_stanza *stanza = target;
-    char **const places[4][3] = {
+    const char **const places[4][3] = {
         {NULL},
         {&stanza->tls_ca},
         {&stanza->tls_cert, &stanza->tls_key},
@@ -354,10 +349,7 @@ static int to_item_read(struct reader *reader, const json_t *value, void *target
     int status;
 
     to->proto = FWD_PROTO_UDP;
-    to->tls_servername = strdup("");
-    if (to->tls_servername == NULL) {
-        return reader_nomem(reader);
-    }
+    to->tls_servername = "";
     status = members_read(reader, value, to_members, COUNT(to_members), to);
     if (status != FWD_OK) {
         return status;
@@ -453,11 +445,14 @@ static const struct member members[] = {
     {"retransmit", AT(retransmit_ns), member_read_duration, member_write_duration},
 };
 
-/* CoreDNS's defaults, and ours where CoreDNS has none. Returns false when out of memory. */
-static bool stanza_init(struct config_stanza *stanza)
+/* CoreDNS's defaults, and ours where CoreDNS has none. */
+static void stanza_init(struct config_stanza *stanza)
 {
-    static const uint8_t root[1] = {0};
+    static const uint8_t wire[1] = {0};
+    static const struct config_name root = {".", wire, sizeof(wire)};
 
+    stanza->from = root;
+    stanza->health_domain = root;
     stanza->expire_ns = 10 * SECOND;
     stanza->read_timeout_ns = 2 * SECOND;
     stanza->health_interval_ns = 500 * MILLISECOND;
@@ -466,9 +461,7 @@ static bool stanza_init(struct config_stanza *stanza)
     stanza->pipeline = 1;
     stanza->conn_wait_ns = 5 * SECOND;
     stanza->handshake_timeout_ns = 2 * SECOND;
-    stanza->tls_servername = strdup("");
-    return stanza->tls_servername != NULL && name_set(&stanza->from, ".", root, 1) &&
-           name_set(&stanza->health_domain, ".", root, 1);
+    stanza->tls_servername = "";
 }
 
 /* What two members have to do with each other. */
@@ -532,9 +525,7 @@ static int stanza_read(struct reader *reader, const json_t *value, void *target)
     struct config_stanza *stanza = target;
     int status;
 
-    if (!stanza_init(stanza)) {
-        return reader_nomem(reader);
-    }
+    stanza_init(stanza);
     status = members_read(reader, value, members, COUNT(members), stanza);
     return status == FWD_OK ? stanza_check(reader, stanza) : status;
 }
@@ -542,31 +533,6 @@ static int stanza_read(struct reader *reader, const json_t *value, void *target)
 static json_t *stanza_write(const void *source)
 {
     return members_write(members, COUNT(members), source);
-}
-
-static void stanza_fini(struct config_stanza *stanza)
-{
-    for (uint32_t i = 0; i < stanza->to_count; i++) {
-        free(stanza->to[i].text);
-        free(stanza->to[i].tls_servername);
-    }
-    for (uint32_t i = 0; i < stanza->except_count; i++) {
-        name_free(&stanza->except[i]);
-    }
-    for (uint32_t i = 0; i < stanza->resolver_count; i++) {
-        free(stanza->resolver[i]);
-    }
-    name_free(&stanza->from);
-    name_free(&stanza->health_domain);
-    free(stanza->to);
-    free(stanza->except);
-    free(stanza->resolver);
-    free(stanza->next.list);
-    free(stanza->failover.list);
-    free(stanza->tls_ca);
-    free(stanza->tls_cert);
-    free(stanza->tls_key);
-    free(stanza->tls_servername);
 }
 
 /* --- the whole --- */
@@ -628,7 +594,14 @@ static const struct member config_members[] = {
 /* Two threads are worth their wake-ups only where the host's own leave two cores to them. */
 static uint32_t io_threads_default(void)
 {
-    return sysconf(_SC_NPROCESSORS_ONLN) > 3 ? 2 : 1;
+    static atomic_uint known; /* asking opens a file, which a hundred thousand server blocks notice */
+    uint32_t threads = atomic_load_explicit(&known, memory_order_relaxed);
+
+    if (threads == 0) {
+        threads = sysconf(_SC_NPROCESSORS_ONLN) > 3 ? 2 : 1;
+        atomic_store_explicit(&known, threads, memory_order_relaxed);
+    }
+    return threads;
 }
 
 static int config_read(struct reader *reader, const json_t *root, struct config *config)
@@ -655,13 +628,10 @@ int config_from_json(const json_t *root, struct config **ret, struct fwd_error *
     if (config == NULL) {
         return reader_nomem(&reader);
     }
+    reader.arena = &config->arena;
     config->io_threads = io_threads_default();
     config->loops = 1;
-    config->engine = strdup("");
-    if (config->engine == NULL) {
-        config_destroy(config);
-        return reader_nomem(&reader);
-    }
+    config->engine = "";
     status = config_read(&reader, root, config);
     if (status != FWD_OK) {
         config_destroy(config);
@@ -703,10 +673,6 @@ void config_destroy(struct config *config)
     if (config == NULL) {
         return;
     }
-    for (size_t i = 0; i < config->stanza_count; i++) {
-        stanza_fini(&config->stanzas[i]);
-    }
-    free(config->stanzas);
-    free(config->engine);
+    arena_free(&config->arena);
     free(config);
 }

@@ -11,6 +11,8 @@
  */
 #pragma once
 
+#include "arena.h"
+
 #include <forward/abi.h>
 #include <jansson.h>
 #include <stdbool.h>
@@ -19,18 +21,18 @@
 
 /** A domain name. wire is uncompressed, lower case, ends with the root label. */
 struct config_name {
-    char *text; /**< "example.org." */
-    uint8_t *wire;
+    const char *text; /**< "example.org." */
+    const uint8_t *wire;
     uint32_t wire_len;
 };
 
 /** One upstream after expansion of files (case 18), default ports (21) and removal of duplicates
  * (20). */
 struct config_to {
-    char *text;           /**< "127.0.0.1:53", spelled as CoreDNS's metrics label `to` has it */
+    const char *text;     /**< "127.0.0.1:53", spelled as CoreDNS's metrics label `to` has it */
     struct fwd_addr addr; /**< family 0 when text is a host name (needs resolving) */
     uint32_t proto;       /**< FWD_PROTO_UDP for dns, FWD_PROTO_TLS, FWD_PROTO_HTTPS */
-    char *tls_servername; /**< "" when none */
+    const char *tls_servername; /**< "" when none */
 };
 
 enum config_policy { POLICY_RANDOM, POLICY_ROUND_ROBIN, POLICY_SEQUENTIAL };
@@ -97,9 +99,9 @@ struct config_stanza {
     struct fwd_addr source_address;
 
     bool has_tls;                      /**< a tls line was given (perhaps without files) */
-    char *tls_ca, *tls_cert, *tls_key; /**< NULL when not given */
-    char *tls_servername;              /**< "" when none */
-    char **resolver;                   /**< IP or IP:port each, as given */
+    const char *tls_ca, *tls_cert, *tls_key; /**< NULL when not given */
+    const char *tls_servername;        /**< "" when none */
+    const char **resolver;             /**< IP or IP:port each, as given */
     uint32_t resolver_count;
 };
 
@@ -108,9 +110,10 @@ enum { CONFIG_MAX_LOOPS = 256 };
 struct config {
     uint32_t io_threads; /**< 0 = host-driven; default 2 with 4 cores and more, else 1 */
     uint32_t loops;      /**< host-driven: how many loops the host turns; default 1 */
-    char *engine;        /**< which instances share an engine; "" = host-driven none */
+    const char *engine;        /**< which instances share an engine; "" = host-driven none */
     struct config_stanza *stanzas;
     size_t stanza_count;
+    struct arena arena; /**< all that is in the stanzas, and they */
 };
 
 /** Parses and validates JSON. On error nothing is returned and *error has text and JSON pointer.

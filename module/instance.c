@@ -54,7 +54,7 @@ static int resolve_names(struct config *config, struct fwd_error *error)
     for (size_t i = 0; r == FWD_OK && i < config->stanza_count; i++) {
         (void)snprintf(pointer, sizeof(pointer), "/forward/%zu/to", i);
         if (config->stanzas[i].resolve_interval_ns == 0) {
-            r = resolve_stanza(&config->stanzas[i], pointer, error);
+            r = resolve_stanza(&config->stanzas[i], &config->arena, pointer, error);
         }
     }
     return r;

@@ -13,7 +13,6 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /** Refuses the value at hand. */
@@ -82,21 +81,15 @@ int reader_string(struct reader *reader, const json_t *value, const char **ret)
 /** Reads a string. */
 int member_read_string(struct reader *reader, const json_t *value, void *target)
 {
-    char **slot = target;
+    const char **slot = target;
     const char *text;
-    char *copy;
     int status = reader_string(reader, value, &text);
 
     if (status != FWD_OK) {
         return status;
     }
-    copy = strdup(text);
-    if (copy == NULL) {
-        return reader_nomem(reader);
-    }
-    free(*slot);
-    *slot = copy;
-    return FWD_OK;
+    *slot = *text == '\0' ? "" : arena_copy(reader->arena, text, strlen(text));
+    return *slot != NULL ? FWD_OK : reader_nomem(reader);
 }
 
 /** Writes a string. */
@@ -205,12 +198,11 @@ static int array_open(struct reader *reader, const json_t *value, size_t size, v
     if (json_array_size(value) == 0) {
         return FWD_OK;
     }
-    *ret_items = calloc(json_array_size(value), size);
+    *ret_items = arena_zeroed(reader->arena, json_array_size(value), size);
     return *ret_items != NULL ? FWD_OK : reader_nomem(reader);
 }
 
-/** Reads every element with read; *count grows with each begun, so that a destructor sees what
- * there is. */
+/** Reads every element with read. */
 int reader_array(struct reader *reader, const json_t *value, size_t size,
                  int (*read)(struct reader *, const json_t *, void *), void **items,
                  uint32_t *count)

@@ -1,10 +1,12 @@
 /* Walking JSON configuration: typed values, tables of members, and the JSON pointer of where one
  * is.
  *
- * Threads: one at a time per reader. Ownership: results of the write functions are new references,
- * NULL when out of memory. Standards: RFC 6901 (JSON pointer).
+ * Threads: one at a time per reader. Ownership: what is read lies in the reader's arena; results of
+ * the write functions are new references, NULL when out of memory. Standards: RFC 6901 (JSON pointer).
  */
 #pragma once
+
+#include "arena.h"
 
 #include <forward/abi.h>
 #include <jansson.h>
@@ -15,6 +17,7 @@
  * with *error filled in. */
 struct reader {
     struct fwd_error *error;
+    struct arena *arena;
     char pointer[256];
     size_t pointer_len;
 };
@@ -48,7 +51,7 @@ int reader_string(struct reader *reader, const json_t *value, const char **ret);
 int reader_integer(struct reader *reader, const json_t *value, uint64_t max, uint64_t *ret);
 
 /** Reads every element of an array into *items, zeroed elements of size octets (NULL for an empty
- * array). *count grows with each begun, so that a destructor sees what there is. */
+ * array). */
 int reader_array(struct reader *reader, const json_t *value, size_t size,
                  int (*read)(struct reader *, const json_t *, void *), void **items,
                  uint32_t *count);
@@ -63,7 +66,7 @@ int members_read(struct reader *reader, const json_t *value, const struct member
 /** Writes all members. */
 json_t *members_write(const struct member *members, size_t count, const void *source);
 
-/* For tables. char *, replaced; bool; uint64_t up to INT64_MAX; uint32_t; uint64_t in nanoseconds.
+/* For tables. const char *; bool; uint64_t up to INT64_MAX; uint32_t; uint64_t in nanoseconds.
  */
 int member_read_string(struct reader *reader, const json_t *value, void *target);
 json_t *member_write_string(const void *source);

@@ -40,6 +40,7 @@ struct handle {
     struct handle *next;
     struct config_to to;
     uint32_t sets; /* that it is in; open while in any */
+    char text[];
 };
 
 static const struct services *services_of(const struct refresh *r)
@@ -64,27 +65,16 @@ static struct handle *find_handle(const struct refresh *r, const struct config_t
     return h;
 }
 
-static void free_handle(struct handle *h)
-{
-    free(h->to.text);
-    free(h->to.tls_servername);
-    free(h);
-}
-
 static struct handle *make_handle(struct refresh *r, const struct config_to *to)
 {
-    struct handle *h = calloc(1, sizeof(*h));
+    size_t size = strlen(to->text) + 1;
+    struct handle *h = calloc(1, sizeof(*h) + size);
     if (h == NULL) {
         return NULL;
     }
     h->proxy.stanza = r->stanza;
     h->to = *to;
-    h->to.text = strdup(to->text);
-    h->to.tls_servername = strdup(to->tls_servername);
-    if (h->to.text == NULL || h->to.tls_servername == NULL) {
-        free_handle(h);
-        return NULL;
-    }
+    h->to.text = memcpy(h->text, to->text, size); /* its other strings are the stanza's */
     h->next = r->handles;
     r->handles = h;
     return h;
@@ -490,7 +480,7 @@ void refresh_destroy(struct refresh *r)
     while (r->handles != NULL) {
         struct handle *h = r->handles;
         r->handles = h->next;
-        free_handle(h);
+        free(h);
     }
     free(r->hosts);
     free(r);

@@ -99,21 +99,21 @@ static bool has(const struct to_list *list, const char *text)
     return false;
 }
 
-/* Takes over text, which may be NULL. @return false when out of memory */
-static bool append(struct to_list *list, const struct config_to *like, char *text, const struct fwd_addr *addr)
+/* @return false when out of memory */
+static bool append(struct to_list *list, const struct config_to *like, const char *text, const struct fwd_addr *addr)
 {
-    if (text == NULL || has(list, text)) {
-        free(text);
-        return text != NULL;
+    if (has(list, text)) {
+        return true;
     }
     struct config_to *items = realloc(list->items, (list->count + 1) * sizeof(*items));
     list->items = items != NULL ? items : list->items;
-    char *name = items != NULL ? strdup(like->tls_servername) : NULL;
-    if (name == NULL) {
-        free(text);
+    text = items != NULL ? arena_copy(&list->arena, text, strlen(text)) : NULL;
+    if (text == NULL) {
         return false;
     }
-    items[list->count++] = (struct config_to){.text = text, .addr = *addr, .proto = like->proto, .tls_servername = name};
+    items[list->count] = *like;
+    items[list->count].text = text;
+    items[list->count++].addr = *addr;
     return true;
 }
 
@@ -126,7 +126,10 @@ static bool append_host(struct to_list *list, const struct config_to *like, cons
         struct fwd_addr addr = host->addresses.items[i];
         addr.port = (uint16_t)strtoul(parts.port, NULL, 10);
         ip_print(&addr, ip);
-        if (!append(list, like, hostport_join(ip, strlen(ip), parts.port), &addr)) {
+        char *text = hostport_join(ip, strlen(ip), parts.port);
+        bool stored = text != NULL && append(list, like, text, &addr);
+        free(text);
+        if (!stored) {
             return false;
         }
     }
@@ -138,7 +141,7 @@ int resolve_expand(const struct config_stanza *stanza, const struct host_name *h
     *ret = (struct to_list){.items = NULL};
     for (uint32_t i = 0; i < stanza->to_count; i++) {
         const struct config_to *to = &stanza->to[i];
-        bool stored = to->addr.family != 0 ? append(ret, to, strdup(to->text), &to->addr) : append_host(ret, to, hosts++);
+        bool stored = to->addr.family != 0 ? append(ret, to, to->text, &to->addr) : append_host(ret, to, hosts++);
         if (!stored) {
             to_list_free(ret);
             return FWD_ERR_NOMEM;
@@ -149,18 +152,32 @@ int resolve_expand(const struct config_stanza *stanza, const struct host_name *h
 
 void to_list_free(struct to_list *list)
 {
-    for (uint32_t i = 0; i < list->count; i++) {
-        free(list->items[i].text);
-        free(list->items[i].tls_servername);
-    }
+    arena_free(&list->arena);
     free(list->items);
 }
 
-int resolve_stanza(struct config_stanza *stanza, const char *pointer, struct fwd_error *error)
+/* Puts the list in the place of the stanza's TOs. */
+static bool replace(struct config_stanza *stanza, struct arena *arena, const struct to_list *list)
+{
+    struct config_to *to = arena_alloc(arena, list->count * sizeof(*to));
+    bool ok = to != NULL;
+    for (uint32_t i = 0; ok && i < list->count; i++) {
+        to[i] = list->items[i];
+        to[i].text = arena_copy(arena, to[i].text, strlen(to[i].text));
+        ok = to[i].text != NULL;
+    }
+    if (ok) {
+        stanza->to = to;
+        stanza->to_count = list->count;
+    }
+    return ok;
+}
+
+int resolve_stanza(struct config_stanza *stanza, struct arena *arena, const char *pointer, struct fwd_error *error)
 {
     struct error_place place = {.pointer = pointer};
     struct host_name *hosts;
-    struct to_list list, names = {.items = stanza->to, .count = stanza->to_count};
+    struct to_list list;
     uint32_t count;
     int r = resolve_hosts(stanza, pointer, &hosts, &count, error);
     if (r < 0 || count == 0) {
@@ -168,11 +185,9 @@ int resolve_stanza(struct config_stanza *stanza, const char *pointer, struct fwd
     }
     r = resolve_expand(stanza, hosts, &list);
     free(hosts);
-    if (r < 0) {
-        return error_set(error, r, &place, "%s", error_text(r));
+    if (r == FWD_OK) {
+        r = replace(stanza, arena, &list) ? FWD_OK : FWD_ERR_NOMEM;
+        to_list_free(&list);
     }
-    to_list_free(&names);
-    stanza->to = list.items;
-    stanza->to_count = list.count;
-    return FWD_OK;
+    return r == FWD_OK ? r : error_set(error, r, &place, "%s", error_text(r));
 }

@@ -16,8 +16,9 @@ struct host_name {
 };
 
 struct to_list {
-    struct config_to *items;
+    struct config_to *items; /* their texts lie in the arena; other strings are the stanza's */
     uint32_t count;
+    struct arena arena;
 };
 
 bool resolve_has_names(const struct config_stanza *stanza);
@@ -32,5 +33,5 @@ int resolve_hosts(const struct config_stanza *stanza, const char *pointer, struc
 int resolve_expand(const struct config_stanza *stanza, const struct host_name *hosts, struct to_list *ret);
 void to_list_free(struct to_list *list);
 
-/** Replaces every host name of a stanza by its addresses, in place. @return as resolve_hosts */
-int resolve_stanza(struct config_stanza *stanza, const char *pointer, struct fwd_error *error);
+/** Replaces every host name of a stanza by its addresses, in place. @param arena the configuration's @return as resolve_hosts */
+int resolve_stanza(struct config_stanza *stanza, struct arena *arena, const char *pointer, struct fwd_error *error);
