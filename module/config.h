@@ -110,7 +110,7 @@ enum { CONFIG_MAX_LOOPS = 256 };
 struct config {
     uint32_t io_threads; /**< 0 = host-driven; default 2 with 4 cores and more, else 1 */
     uint32_t loops;      /**< host-driven: how many loops the host turns; default 1 */
-    const char *engine;        /**< which instances share an engine; "" = host-driven none */
+    const char *engine;  /**< which instances share an engine; "" = host-driven none */
     struct config_stanza *stanzas;
     size_t stanza_count;
     struct arena arena; /**< all that is in the stanzas, and they */

@@ -1,8 +1,8 @@
 /* The Corefile parser: tokens grouped by server block and directive, imports and snippets expanded
  * on the way.
  *
- * Happy path: lex the whole text; then, block by block, read keys, then directives, and append them
- * to the JSON as they come. An import replaces itself by tokens and reading goes on with those.
+ * Happy path: lex the whole text; then, block by block, read keys, which are written to the JSON as
+ * they come, then directives, whose lines are gathered by name and written at the block's end. An import replaces itself by tokens and reading goes on with those.
  * Failure modes: FWD_ERR_SYNTAX in CoreDNS's words; endless imports are found by looking at what a
  * token was imported by, where CoreDNS counts to a limit or hangs. FWD_ERR_NOMEM.
  */
@@ -91,92 +91,124 @@ int corefile_expand(struct corefile_parser *parser, const char *text, const char
 
 /* A string for JSON. File names may hold what is not UTF-8, and so may texts that were cut to fit.
  */
-static json_t *text_to_json(struct corefile_parser *parser, const char *text)
+static void text_write(struct corefile_parser *parser, struct jsontext *out, const char *text)
 {
-    json_t *ret = json_string(text);
+    size_t len = strlen(text);
+    const char *clean = utf8_valid(text, len) ? text : utf8_clean(&parser->arena, text, len);
 
-    return ret != NULL ? ret : json_string(utf8_clean(&parser->arena, text, strlen(text)));
-}
-
-/* The name of the current token's file as JSON, one value for all tokens of the file: they may be
- * millions. Borrowed. */
-static json_t *file_to_json(struct corefile_parser *parser, const char *file)
-{
-    if (parser->file != file) {
-        json_decref(parser->file_json);
-        parser->file = file;
-        parser->file_json = text_to_json(parser, file);
+    if (clean == NULL) {
+        out->failed = true;
+        return;
     }
-    return parser->file_json;
+    jsontext_string(out, clean);
 }
 
-/* {"text": ..., "file": ..., "line": ...} for the current token. */
-static json_t *place_to_json(struct corefile_parser *parser, const char *text)
+/* `[FILE, LINE` for the current token. */
+static void place_write(struct corefile_parser *parser, struct jsontext *out)
 {
     struct error_place place = corefile_place(parser);
-    json_t *object = json_object();
 
-    if (object == NULL ||
-        json_object_set_new_nocheck(object, "text", text_to_json(parser, text)) != 0 ||
-        json_object_set_nocheck(object, "file", file_to_json(parser, place.file)) != 0 ||
-        json_object_set_new_nocheck(object, "line", json_integer(place.line)) != 0) {
-        json_decref(object);
-        return NULL;
-    }
-    return object;
+    jsontext_raw(out, "[");
+    text_write(parser, out, place.file);
+    jsontext_raw(out, ",");
+    jsontext_number(out, place.line);
 }
 
-static json_t *zones_to_json(struct corefile_parser *parser, const struct zone_list *zones)
+static void zones_write(struct corefile_parser *parser, const struct zone_list *zones)
 {
-    json_t *array = json_array();
+    struct jsontext *out = &parser->out;
 
-    for (size_t i = 0; array != NULL && i < zones->count; i++) {
-        json_t *name = text_to_json(parser, zones->names[i]);
-        json_t *zone = json_pack("{s:o, s:s, s:s}", "zone", name, "port", zones->port, "transport",
-                                 zones->transport);
+    for (size_t i = 0; i < zones->count; i++) {
+        const char *const parts[] = {zones->names[i], zones->port, zones->transport};
 
-        if (json_array_append_new(array, zone) != 0) {
-            json_decref(array);
-            return NULL;
+        for (size_t p = 0; p < 3; p++) {
+            jsontext_raw(out, p == 0 ? ",[" : ",");
+            text_write(parser, out, parts[p]);
         }
+        jsontext_raw(out, "]");
     }
-    return array;
 }
 
 static int key_add(struct corefile_parser *parser, const char *text)
 {
-    json_t *key = place_to_json(parser, text);
+    struct jsontext *out = &parser->out;
     char reason[GOTEXT_REASON];
     struct zone_list zones;
     int status = zone_parse_key(&parser->arena, text, &zones, reason);
 
-    if (json_array_append_new(parser->keys, key) != 0 || status == -2 ||
-        json_object_set_new(key, status == 0 ? "zones" : "error",
-                            status == 0 ? zones_to_json(parser, &zones)
-                                        : text_to_json(parser, reason)) != 0) {
+    if (status == -2) {
         return corefile_nomem(parser);
     }
-    if (json_array_size(parser->keys) == 1) {
+    jsontext_comma(out, parser->keys_start);
+    place_write(parser, out);
+    jsontext_raw(out, ",");
+    text_write(parser, out, text);
+    if (status == 0) {
+        zones_write(parser, &zones);
+    } else {
+        jsontext_raw(out, ",");
+        text_write(parser, out, reason);
+    }
+    jsontext_raw(out, "]");
+    if (parser->key_count++ == 0) {
         parser->first_key = text;
     }
-    return FWD_OK;
+    return out->failed ? corefile_nomem(parser) : FWD_OK;
 }
 
-/* The tokens of a directive in the block at hand, NULL when out of memory. */
-static json_t *directive_tokens(struct corefile_parser *parser, const char *name)
+static struct directive *directive_add(struct corefile_parser *parser)
 {
-    json_t *tokens = json_object_get(parser->by_name, name);
-    json_t *directive;
+    if (parser->directive_count == parser->directive_cap) {
+        size_t cap = parser->directive_cap > 0 ? 2 * parser->directive_cap : 8;
+        struct directive *grown = realloc(parser->directives, cap * sizeof(*grown));
 
-    if (tokens != NULL) {
-        return tokens;
+        if (grown == NULL) {
+            return NULL;
+        }
+        memset(grown + parser->directive_cap, 0, (cap - parser->directive_cap) * sizeof(*grown));
+        parser->directives = grown;
+        parser->directive_cap = cap;
     }
-    tokens = json_array();
-    if (json_object_set_new(parser->by_name, name, tokens) != 0) {
+    return &parser->directives[parser->directive_count++];
+}
+
+/* A directive of the block at hand, NULL when out of memory. */
+static struct directive *directive_take(struct corefile_parser *parser, const char *name)
+{
+    const json_t *index = json_object_get(parser->by_name, name);
+    struct directive *directive;
+
+    if (index != NULL) {
+        return &parser->directives[json_integer_value(index)];
+    }
+    if (json_object_set_new(parser->by_name, name,
+                            json_integer((json_int_t)parser->directive_count)) != 0) {
         return NULL;
     }
-    directive = json_pack("{s:s, s:O}", "name", name, "tokens", tokens);
-    return json_array_append_new(parser->directives, directive) == 0 ? tokens : NULL;
+    directive = directive_add(parser);
+    if (directive != NULL) {
+        directive->file = NULL;
+        directive->lines.len = 0;
+        text_write(parser, &directive->lines, name);
+    }
+    return directive;
+}
+
+/* Adds the current token to its line, which is the last one or new. */
+static int token_add(struct corefile_parser *parser, struct directive *directive)
+{
+    struct error_place place = corefile_place(parser);
+    struct jsontext *out = &directive->lines;
+
+    if (directive->file != place.file || directive->line != place.line) {
+        jsontext_raw(out, directive->file != NULL ? "]," : ",");
+        place_write(parser, out);
+        directive->file = place.file;
+        directive->line = place.line;
+    }
+    jsontext_raw(out, ",");
+    text_write(parser, out, corefile_value(parser));
+    return out->failed ? corefile_nomem(parser) : FWD_OK;
 }
 
 /* --- grammar --- */
@@ -232,27 +264,20 @@ static int addresses(struct corefile_parser *parser)
     }
 }
 
-static int token_add(struct corefile_parser *parser, json_t *tokens)
-{
-    json_t *token = place_to_json(parser, corefile_value(parser));
-
-    return json_array_append_new(tokens, token) == 0 ? FWD_OK : corefile_nomem(parser);
-}
-
 /* Expands the current token, which counts for what is on its line (case 6), and adds it. */
-static int argument_add(struct corefile_parser *parser, json_t *tokens)
+static int argument_add(struct corefile_parser *parser, struct directive *directive)
 {
     struct token *token = stream_current(&parser->stream);
     int status = corefile_expand(parser, token->text, &token->text);
 
-    return status == FWD_OK ? token_add(parser, tokens) : status;
+    return status == FWD_OK ? token_add(parser, directive) : status;
 }
 
 /* One directive, up to the end of its line or block. */
-static int directive(struct corefile_parser *parser)
+static int directive_read(struct corefile_parser *parser)
 {
     struct stream *stream = &parser->stream;
-    json_t *tokens;
+    struct directive *directive;
     unsigned nesting = 0;
     const char *name;
     int status = corefile_expand(parser, corefile_value(parser), &name);
@@ -260,8 +285,8 @@ static int directive(struct corefile_parser *parser)
     if (status != FWD_OK) {
         return status;
     }
-    tokens = directive_tokens(parser, name);
-    status = tokens != NULL ? token_add(parser, tokens) : corefile_nomem(parser);
+    directive = directive_take(parser, name);
+    status = directive != NULL ? token_add(parser, directive) : corefile_nomem(parser);
     while (status == FWD_OK && stream_next(stream)) {
         const char *text = corefile_value(parser);
 
@@ -278,7 +303,7 @@ static int directive(struct corefile_parser *parser)
             status = corefile_import(parser);
             continue;
         }
-        status = argument_add(parser, tokens);
+        status = argument_add(parser, directive);
     }
     return status == FWD_OK && nesting > 0 ? corefile_fail(parser, "Unexpected EOF") : status;
 }
@@ -290,7 +315,7 @@ static int directives(struct corefile_parser *parser)
     while (status == FWD_OK && stream_next(&parser->stream) &&
            strcmp(corefile_value(parser), "}") != 0) {
         status = strcmp(corefile_value(parser), "import") == 0 ? corefile_import(parser)
-                                                               : directive(parser);
+                                                               : directive_read(parser);
     }
     return status;
 }
@@ -317,7 +342,7 @@ static const char *snippet_name(struct corefile_parser *parser)
     const char *key = parser->first_key;
     size_t len;
 
-    if (json_array_size(parser->keys) != 1) {
+    if (parser->key_count != 1) {
         return NULL;
     }
     len = strlen(key);
@@ -403,39 +428,50 @@ static int block_read(struct corefile_parser *parser)
     if (name == NULL) {
         return block_contents(parser);
     }
-    json_array_clear(parser->keys);
+    parser->key_count = 0;
+    parser->out.len = parser->keys_start;
     return snippet_read(parser, name);
 }
 
-/* A block without keys serves nothing, but a host looks at the names of its directives. */
-static int block_add(struct corefile_parser *parser)
+/* Ends the block in the document. One without keys serves nothing, but a host looks at the names of
+ * its directives. */
+static void block_write(struct corefile_parser *parser, size_t start)
 {
-    json_t *block;
+    struct jsontext *out = &parser->out;
 
-    if (json_array_size(parser->keys) == 0 && json_array_size(parser->directives) == 0) {
-        return FWD_OK;
+    if (parser->key_count == 0 && parser->directive_count == 0) {
+        out->len = start;
+        return;
     }
-    block = json_pack("{s:O, s:O}", "keys", parser->keys, "directives", parser->directives);
-    return json_array_append_new(parser->blocks, block) == 0 ? FWD_OK : corefile_nomem(parser);
+    jsontext_raw(out, "],\"directives\":[");
+    for (size_t i = 0; i < parser->directive_count; i++) {
+        const struct jsontext *lines = &parser->directives[i].lines;
+
+        jsontext_raw(out, i > 0 ? ",[" : "[");
+        jsontext_append(out, lines);
+        jsontext_raw(out, "]]");
+    }
+    jsontext_raw(out, "]}");
 }
 
 static int block(struct corefile_parser *parser)
 {
+    struct jsontext *out = &parser->out;
+    size_t start = out->len;
     int status;
 
-    parser->keys = json_array();
-    parser->directives = json_array();
-    parser->by_name = json_object();
-    status = parser->keys != NULL && parser->directives != NULL && parser->by_name != NULL
-                 ? block_read(parser)
-                 : corefile_nomem(parser);
-    if (status != FWD_ERR_NOMEM && block_add(parser) != FWD_OK) {
-        status = FWD_ERR_NOMEM;
+    jsontext_comma(out, parser->blocks_start);
+    jsontext_raw(out, "{\"keys\":[");
+    parser->keys_start = out->len;
+    parser->key_count = 0;
+    parser->directive_count = 0;
+    (void)json_object_clear(parser->by_name);
+    status = block_read(parser);
+    if (status == FWD_ERR_NOMEM) {
+        return status;
     }
-    json_decref(parser->keys);
-    json_decref(parser->directives);
-    json_decref(parser->by_name);
-    return status;
+    block_write(parser, start);
+    return out->failed ? corefile_nomem(parser) : status;
 }
 
 static int blocks(struct corefile_parser *parser, const char *text, size_t len)
@@ -456,37 +492,53 @@ static int blocks(struct corefile_parser *parser, const char *text, size_t len)
     return status;
 }
 
+static void document_end(struct corefile_parser *parser)
+{
+    char *warnings = json_dumps(parser->warnings, JSON_COMPACT);
+
+    jsontext_raw(&parser->out, "],\"warnings\":");
+    if (warnings != NULL) {
+        jsontext_raw(&parser->out, warnings);
+    }
+    parser->out.failed |= warnings == NULL;
+    free(warnings);
+    jsontext_raw(&parser->out, "}");
+}
+
+static void parser_fini(struct corefile_parser *parser)
+{
+    for (size_t i = 0; i < parser->directive_cap; i++) {
+        jsontext_free(&parser->directives[i].lines);
+    }
+    free(parser->directives);
+    json_decref(parser->by_name);
+    json_decref(parser->warnings);
+    stream_fini(&parser->stream);
+    arena_free(&parser->arena);
+}
+
 /** A whole Corefile to JSON, or what stands before its first error. */
-int corefile_read(const char *text, size_t len, const char *file, json_t **ret,
+int corefile_read(const char *text, size_t len, const char *file, struct jsontext *ret,
                   struct fwd_error *error)
 {
     struct corefile_parser parser = {.filename = file, .error = error};
-    json_t *root = json_pack("{s:[], s:[]}", "blocks", "warnings");
     int status;
 
-    parser.blocks = json_object_get(root, "blocks");
-    parser.warnings = json_object_get(root, "warnings");
-    status = root != NULL ? blocks(&parser, text, len) : corefile_nomem(&parser);
-    json_decref(parser.file_json);
-    stream_fini(&parser.stream);
-    arena_free(&parser.arena);
+    parser.by_name = json_object();
+    parser.warnings = json_array();
+    jsontext_raw(&parser.out, "{\"blocks\":[");
+    parser.blocks_start = parser.out.len;
+    status = parser.by_name != NULL && parser.warnings != NULL ? blocks(&parser, text, len)
+                                                               : corefile_nomem(&parser);
+    document_end(&parser);
+    if (parser.out.failed) {
+        status = corefile_nomem(&parser);
+    }
+    parser_fini(&parser);
     if (status != FWD_OK && status != FWD_ERR_SYNTAX) {
-        json_decref(root);
+        jsontext_free(&parser.out);
         return status;
     }
-    *ret = root;
-    return status;
-}
-
-/** A whole Corefile to JSON. */
-int corefile_parse(const char *text, size_t len, const char *file, json_t **ret,
-                   struct fwd_error *error)
-{
-    int status = corefile_read(text, len, file, ret, error);
-
-    if (status == FWD_ERR_SYNTAX) {
-        json_decref(*ret);
-        *ret = NULL;
-    }
+    *ret = parser.out;
     return status;
 }

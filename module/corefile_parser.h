@@ -1,12 +1,12 @@
 /* What corefile.c and corefile_import.c share: the parser's state, where it is, and its errors.
  *
- * Threads: one at a time per parser. Ownership: texts and snippets live in the arena; JSON values
- * are borrowed from the result, but for those of the block at hand.
+ * Threads: one at a time per parser. Ownership: texts and snippets live in the arena.
  */
 #pragma once
 
 #include "corefile.h"
 #include "error.h"
+#include "jsontext.h"
 #include "stream.h"
 
 #include <jansson.h>
@@ -22,6 +22,13 @@ struct snippet {
     struct snippet *next;
 };
 
+/* All lines of a directive in the block at hand. */
+struct directive {
+    struct jsontext lines; /* `NAME, [FILE, LINE, TEXT...` of the document, the last line open */
+    const char *file;      /* of the last line; NULL before the first */
+    uint32_t line;
+};
+
 struct corefile_parser {
     const char *filename;
     struct fwd_error *error;
@@ -33,15 +40,17 @@ struct corefile_parser {
     struct snippet *snippets;
     unsigned snippet_imports;
     unsigned file_imports;
-    const char *file; /* the last one that was made JSON of */
-    json_t *file_json;
-    json_t *blocks;
+    struct jsontext out;
+    size_t blocks_start; /* where in out the first block begins */
     json_t *warnings;
     /* the block at hand */
-    json_t *keys;
-    json_t *directives;
-    json_t *by_name; /* directives again, as an object */
+    size_t keys_start; /* where in out its first key begins */
+    size_t key_count;
     const char *first_key;
+    struct directive *directives; /* those beyond the count are kept for the next block */
+    size_t directive_count;
+    size_t directive_cap;
+    json_t *by_name; /* name to index of directives */
 };
 
 /** @return FWD_ERR_NOMEM */

@@ -300,13 +300,14 @@ static int32_t corefile_parse_text(const char *text, uint64_t len, const char *f
     if (text == NULL || file == NULL || sink == NULL) {
         return arg_error(error, "parse: text, file and sink are needed");
     }
-    json_t *doc;
+    struct jsontext doc;
     int r = corefile_read(text, (size_t)len, file, &doc, error);
     if (r < 0 && r != FWD_ERR_SYNTAX) {
         return r;
     }
-    int pushed = push_json(doc, sink, sink_arg, r < 0 ? NULL : error);
-    return r < 0 ? r : pushed;
+    int pushed = sink(sink_arg, doc.data, doc.len);
+    jsontext_free(&doc);
+    return r < 0 ? r : pushed < 0 ? pushed : FWD_OK;
 }
 
 static const struct fwd_corefile corefile_table = {

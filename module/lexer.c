@@ -27,7 +27,7 @@ struct lexer {
 bool token_push(struct token_list *list, struct token token)
 {
     if (list->count == list->cap) {
-        size_t cap = list->cap > 0 ? 2 * list->cap : 64;
+        size_t cap = list->cap > 0 ? 2 * list->cap : 16;
         struct token *items = realloc(list->items, cap * sizeof(*items));
 
         if (items == NULL) {

@@ -165,10 +165,19 @@ static int targets_add(struct stanza_parser *parser, const struct target_list *t
             return stanza_error(parser, "'%s' names no network interface of this machine",
                                 target->addr);
         }
-        to = json_pack("{s:s, s:s, s:s}", "addr", target->addr, "transport", target->transport,
-                       "tls_servername", target->tls_servername);
+        to = json_pack("{s:s}", "addr", target->addr);
+        if (strcmp(target->transport, "dns") != 0) {
+            status = stanza_stored(
+                parser, json_object_set_new(to, "transport", json_string(target->transport)) == 0);
+        }
+        if (status == FWD_OK && *target->tls_servername != '\0') {
+            json_t *name = json_string(target->tls_servername);
 
-        status = stanza_stored(parser, json_array_append_new(array, to) == 0);
+            status = stanza_stored(parser, json_object_set_new(to, "tls_servername", name) == 0);
+        }
+        if (json_array_append_new(array, to) != 0) {
+            status = stanza_nomem(parser);
+        }
     }
     return status;
 }
@@ -238,31 +247,31 @@ static int stanzas_read(struct stanza_parser *parser, size_t *ret_excess)
     return status;
 }
 
-/* Fills in the defaults and checks the whole. */
-static int config_fill(struct stanza_parser *parser, json_t **ret)
+/* Checks the whole and, unless it is to be brief, fills in the defaults. */
+static int config_fill(struct stanza_parser *parser, bool brief, json_t **ret)
 {
     json_t *root = json_pack("{s:O}", "forward", parser->stanzas);
     struct config *config = NULL;
-    json_t *full;
     int status =
         root != NULL ? config_from_json(root, &config, parser->error) : stanza_nomem(parser);
 
-    json_decref(root);
-    if (status != FWD_OK) {
-        return status;
+    if (status == FWD_OK && !brief) {
+        json_decref(root);
+        root = config_to_json(config);
+        (void)json_object_del(root, "io_threads");
+        (void)json_object_del(root, "loops");
+        (void)json_object_del(root, "engine");
     }
-    full = config_to_json(config);
     config_destroy(config);
-    if (full == NULL || (json_array_size(parser->warnings) > 0 &&
-                         json_object_set(full, "warnings", parser->warnings) != 0)) {
-        json_decref(full);
-        return stanza_nomem(parser);
+    if (status == FWD_OK && json_array_size(parser->warnings) > 0) {
+        status = stanza_stored(parser, json_object_set(root, "warnings", parser->warnings) == 0);
     }
-    (void)json_object_del(full, "io_threads");
-    (void)json_object_del(full, "loops");
-    (void)json_object_del(full, "engine");
-    *ret = full;
-    return FWD_OK;
+    if (status == FWD_OK && root != NULL) {
+        *ret = root;
+        return FWD_OK;
+    }
+    json_decref(root);
+    return status != FWD_OK ? status : stanza_nomem(parser);
 }
 
 /* The warnings alone, for what comes to an error; NULL when there are none. */
@@ -272,8 +281,9 @@ static json_t *warnings_document(const struct stanza_parser *parser)
                                                  : NULL;
 }
 
-/* closed asks for the last block to be closed: what parsed a whole Corefile has seen to that. */
-static int directive_read(struct stanza_parser *parser, bool closed, json_t **ret)
+/* Text must close its last block: what parsed a whole Corefile into tokens has seen to that. */
+static int directive_read(struct stanza_parser *parser, const struct fwd_directive *directive,
+                          json_t **ret)
 {
     size_t excess = 0;
     int status;
@@ -284,7 +294,7 @@ static int directive_read(struct stanza_parser *parser, bool closed, json_t **re
     if (status == FWD_OK) {
         status = stanzas_read(parser, &excess);
     }
-    if (status == FWD_OK && closed && parser->dispenser.nesting > 0) {
+    if (status == FWD_OK && directive->tokens == NULL && parser->dispenser.nesting > 0) {
         status =
             dispenser_error(&parser->dispenser, STANZA_PREFIX, parser->error, "Unexpected EOF");
     }
@@ -293,7 +303,7 @@ static int directive_read(struct stanza_parser *parser, bool closed, json_t **re
             stanza_error(parser, "more than %d TOs configured: %zu", FWD_MAX_UPSTREAMS, excess);
     }
     if (status == FWD_OK) {
-        status = config_fill(parser, ret);
+        status = config_fill(parser, (directive->flags & FWD_DIRECTIVE_BRIEF) != 0, ret);
     }
     if (status != FWD_OK) {
         *ret = warnings_document(parser);
@@ -396,13 +406,17 @@ int stanza_parse(const struct fwd_directive *directive, json_t **ret, struct fwd
         (directive->tokens == NULL && directive->text == NULL)) {
         return error_set(error, FWD_ERR_ARG, NULL, "a directive needs tokens or text");
     }
+    if ((directive->flags & ~(uint32_t)FWD_DIRECTIVE_BRIEF) != 0) {
+        return error_set(error, FWD_ERR_ARG, NULL, "unknown flags of a directive: %u",
+                         directive->flags);
+    }
     parser.root = directive->root;
     parser.dispenser.filename = directive->file != NULL ? directive->file : "Corefile";
     status = input_read(&parser, directive, &list);
     parser.dispenser.tokens = list.items;
     parser.dispenser.count = list.count;
     if (status == FWD_OK) {
-        status = directive_read(&parser, directive->tokens == NULL, ret);
+        status = directive_read(&parser, directive, ret);
     }
     free(list.items);
     arena_free(&parser.arena);

@@ -9,7 +9,7 @@
 #include <jansson.h>
 
 /** Tokens, or text read with the Corefile's lexer, to {"forward": [STANZA, ...]}, every option
- * present; "warnings" is there when there are some. Host names stay what they are. Reads the
+ * present, or with FWD_DIRECTIVE_BRIEF those that are set; "warnings" is there when there are some. Host names stay what they are. Reads the
  * resolv.conf and TLS files that are named.
  *  @param[out] ret with an error {"warnings"} alone, or NULL when there are none
  *  @return FWD_OK, FWD_ERR_ARG, FWD_ERR_SYNTAX and FWD_ERR_CONFIG with CoreDNS's text in *error,

@@ -44,14 +44,36 @@ bool utf8_space(uint32_t rune)
            rune == 0x2029 || rune == 0x202f || rune == 0x205f || rune == 0x3000;
 }
 
+/** Whether it is text without NUL. */
+bool utf8_valid(const char *text, size_t len)
+{
+    while (len > 0) {
+        uint32_t rune;
+        size_t width = utf8_decode(text, len, &rune);
+
+        if (rune == UTF8_INVALID || rune == 0) {
+            return false;
+        }
+        text += width;
+        len -= width;
+    }
+    return true;
+}
+
 /** Replaces what is not UTF-8. */
 char *utf8_clean(struct arena *arena, const char *text, size_t len)
 {
-    char *ret = len < SIZE_MAX / 4 ? arena_alloc(arena, 3 * len + 1) : NULL;
+    size_t room = utf8_valid(text, len) ? len + 1 : 3 * len + 1;
+    char *ret = len < SIZE_MAX / 4 ? arena_alloc(arena, room) : NULL;
     char *out = ret;
 
     if (ret == NULL) {
         return NULL;
+    }
+    if (room == len + 1) {
+        memcpy(ret, text, len);
+        ret[len] = '\0';
+        return ret;
     }
     while (len > 0) {
         uint32_t rune;

@@ -20,6 +20,9 @@ size_t utf8_decode(const char *text, size_t len, uint32_t *ret);
 /** unicode.IsSpace. */
 bool utf8_space(uint32_t rune);
 
+/** Whether it fits into JSON as it is: UTF-8 without NUL. */
+bool utf8_valid(const char *text, size_t len);
+
 /** A copy of text with U+FFFD for every invalid octet, and for NUL: what fits into JSON. @return
  * NULL when out of memory */
 char *utf8_clean(struct arena *arena, const char *text, size_t len);

@@ -153,12 +153,9 @@ static bool line_parse(struct directive *directive, const struct ifaddrs *interf
 }
 
 /** Reads the bind lines of a server block. */
-bool bind_parse(const json_t *tokens, struct host_list *ret, struct failure *failure)
+bool bind_parse(const struct tokens *tokens, const struct ifaddrs *interfaces,
+                struct host_list *ret, struct failure *failure)
 {
-    struct ifaddrs *interfaces = NULL;
-    if (getifaddrs(&interfaces) != 0) {
-        interfaces = NULL; /* addresses still work */
-    }
     struct directive directive;
     directive_init(&directive, "bind", tokens);
     bool ok = true;
@@ -174,6 +171,5 @@ bool bind_parse(const json_t *tokens, struct host_list *ret, struct failure *fai
         host_list_fini(&hosts);
         host_list_fini(&except);
     }
-    freeifaddrs(interfaces);
     return ok;
 }

@@ -6,7 +6,8 @@
 
 #include "text.h"
 
-#include <jansson.h>
+struct ifaddrs;
+struct tokens;
 
 struct host_list {
     char **hosts; /**< IP addresses as text, with %interface for link-local ones */
@@ -18,4 +19,5 @@ void host_list_fini(struct host_list *list);
 
 /** Reads all bind lines of a server block (tokens as fwd.corefile/1 gives them) and appends their
  * addresses. */
-bool bind_parse(const json_t *tokens, struct host_list *ret, struct failure *failure);
+bool bind_parse(const struct tokens *tokens, const struct ifaddrs *interfaces,
+                struct host_list *ret, struct failure *failure);

@@ -11,10 +11,18 @@
 #include "overlap.h"
 
 #include <errno.h>
+#include <ifaddrs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+/* What reading the directives takes. */
+struct loading {
+    const struct module *module;
+    const struct corefile *corefile;
+    struct ifaddrs *interfaces; /* of this machine, once a bind line has asked */
+};
 
 static const char *const directives_here[] = {
     "root",       "metadata", "reload", "bind",   "ready",   "health",
@@ -66,20 +74,6 @@ static bool word_in(const char *const *words, size_t count, const char *word)
     return false;
 }
 
-/* The tokens of a block's directive, NULL when the block has none of that name. */
-static const json_t *block_tokens(const json_t *block, const char *name)
-{
-    size_t i;
-    const json_t *directive;
-    json_array_foreach(json_object_get(block, "directives"), i, directive)
-    {
-        if (strcmp(json_string_value(json_object_get(directive, "name")), name) == 0) {
-            return json_object_get(directive, "tokens");
-        }
-    }
-    return NULL;
-}
-
 static bool directives_check(const json_t *blocks, struct failure *failure)
 {
     size_t b;
@@ -90,17 +84,17 @@ static bool directives_check(const json_t *blocks, struct failure *failure)
     {
         json_array_foreach(json_object_get(block, "directives"), d, directive)
         {
-            const char *name = json_string_value(json_object_get(directive, "name"));
+            const char *name = json_string_value(json_array_get(directive, 0));
             if (word_in(directives_here, sizeof(directives_here) / sizeof(char *), name)) {
                 continue;
             }
-            const json_t *token = json_array_get(json_object_get(directive, "tokens"), 0);
+            const json_t *line = json_array_get(directive, 1);
             bool known =
                 word_in(directives_coredns, sizeof(directives_coredns) / sizeof(char *), name);
             return failure_set(
                 failure, "%s:%lld - Error during parsing: Unknown directive '%s'%s%s%s",
-                json_string_value(json_object_get(token, "file")),
-                (long long)json_integer_value(json_object_get(token, "line")), name,
+                json_string_value(json_array_get(line, 0)),
+                (long long)json_integer_value(json_array_get(line, 1)), name,
                 known ? "\n'" : "", known ? name : "",
                 known ? "' is a plugin of CoreDNS: load forward.so in CoreDNS itself to have "
                         "both"
@@ -113,9 +107,9 @@ static bool directives_check(const json_t *blocks, struct failure *failure)
 static bool key_read(struct server *server, const json_t *zone, const char *default_port,
                      struct failure *failure)
 {
-    const char *text = json_string_value(json_object_get(zone, "zone"));
-    const char *transport = json_string_value(json_object_get(zone, "transport"));
-    const char *port = json_string_value(json_object_get(zone, "port"));
+    const char *text = json_string_value(json_array_get(zone, 0));
+    const char *port = json_string_value(json_array_get(zone, 1));
+    const char *transport = json_string_value(json_array_get(zone, 2));
     if (transport != NULL && strcmp(transport, "dns") != 0) {
         return failure_set(failure, "cannot serve %s://%s: fwd-resolver serves dns:// only",
                            transport, text);
@@ -146,17 +140,15 @@ static bool keys_read(struct server *server, const json_t *block, const char *de
                       struct failure *failure)
 {
     size_t k;
-    size_t z;
     const json_t *key;
-    const json_t *zone;
     json_array_foreach(json_object_get(block, "keys"), k, key)
     {
-        const char *error = json_string_value(json_object_get(key, "error"));
-        if (error != NULL) {
-            return failure_set(failure, "error inspecting server blocks: %s", error);
-        }
-        json_array_foreach(json_object_get(key, "zones"), z, zone)
-        {
+        for (size_t z = 3; z < json_array_size(key); z++) {
+            const json_t *zone = json_array_get(key, z);
+            if (json_is_string(zone)) {
+                return failure_set(failure, "error inspecting server blocks: %s",
+                                   json_string_value(zone));
+            }
             if (!key_read(server, zone, default_port, failure)) {
                 return false;
             }
@@ -165,7 +157,7 @@ static bool keys_read(struct server *server, const json_t *block, const char *de
     return true;
 }
 
-static bool root_read(const struct module *module, struct server *server, const json_t *tokens,
+static bool root_read(struct loading *loading, struct server *server, const struct tokens *tokens,
                       struct failure *failure)
 {
     struct directive directive;
@@ -192,10 +184,14 @@ static bool root_read(const struct module *module, struct server *server, const 
     return true;
 }
 
-static bool bind_read(const struct module *module, struct server *server, const json_t *tokens,
+static bool bind_read(struct loading *loading, struct server *server, const struct tokens *tokens,
                       struct failure *failure)
 {
-    return bind_parse(tokens, &server->hosts, failure);
+    server->has_bind = true;
+    if (loading->interfaces == NULL && getifaddrs(&loading->interfaces) != 0) {
+        loading->interfaces = NULL; /* addresses still work */
+    }
+    return bind_parse(tokens, loading->interfaces, &server->hosts, failure);
 }
 
 /* Whether the daemon was built with an HTTP server. */
@@ -208,7 +204,7 @@ static bool http_check(const char *name, struct failure *failure)
 #endif
 }
 
-static bool errors_read(const struct module *module, struct server *server, const json_t *tokens,
+static bool errors_read(struct loading *loading, struct server *server, const struct tokens *tokens,
                         struct failure *failure)
 {
     return errors_parse(tokens, &server->errors, failure);
@@ -237,7 +233,7 @@ static bool scope_add(struct scope_list *list, const struct name *name)
 }
 
 /* metadata [ZONES...], by default the server block's */
-static bool metadata_read(const struct module *module, struct server *server, const json_t *tokens,
+static bool metadata_read(struct loading *loading, struct server *server, const struct tokens *tokens,
                           struct failure *failure)
 {
     struct directive directive;
@@ -261,39 +257,39 @@ static bool metadata_read(const struct module *module, struct server *server, co
     return ok || failure_set(failure, "plugin/metadata: out of memory");
 }
 
-static bool reload_read(const struct module *module, struct server *server, const json_t *tokens,
+static bool reload_read(struct loading *loading, struct server *server, const struct tokens *tokens,
                         struct failure *failure)
 {
     return reload_parse(tokens, &server->endpoints, failure);
 }
 
-static bool ready_read(const struct module *module, struct server *server, const json_t *tokens,
+static bool ready_read(struct loading *loading, struct server *server, const struct tokens *tokens,
                        struct failure *failure)
 {
     return http_check("ready", failure) && ready_parse(tokens, &server->endpoints, failure);
 }
 
-static bool health_read(const struct module *module, struct server *server, const json_t *tokens,
+static bool health_read(struct loading *loading, struct server *server, const struct tokens *tokens,
                         struct failure *failure)
 {
     return http_check("health", failure) && health_parse(tokens, &server->endpoints, failure);
 }
 
-static bool prometheus_read(const struct module *module, struct server *server,
-                            const json_t *tokens, struct failure *failure)
+static bool prometheus_read(struct loading *loading, struct server *server, const struct tokens *tokens,
+                            struct failure *failure)
 {
     return http_check("prometheus", failure) &&
            prometheus_parse(tokens, &server->endpoints, failure);
 }
 
-static bool log_read(const struct module *module, struct server *server, const json_t *tokens,
+static bool log_read(struct loading *loading, struct server *server, const struct tokens *tokens,
                      struct failure *failure)
 {
     server->has_log = true;
     return log_parse(tokens, &server->log, failure);
 }
 
-static bool dnstap_read(const struct module *module, struct server *server, const json_t *tokens,
+static bool dnstap_read(struct loading *loading, struct server *server, const struct tokens *tokens,
                         struct failure *failure)
 {
     return tap_parse(tokens, &server->taps, failure);
@@ -310,50 +306,38 @@ static void warnings_print(const json_t *document, const char *prefix)
     }
 }
 
-static bool forward_read(const struct module *module, struct server *server, const json_t *tokens,
+/* Prints the warnings of a configuration; most have none, and are not worth reading for that. */
+static void forward_warn(const struct text *forward)
+{
+    static const char member[] = "\"warnings\":";
+    if (forward->len > 0 && memmem(forward->data, forward->len, member, strlen(member)) != NULL) {
+        json_t *document = json_loadb(forward->data, forward->len, 0, NULL);
+        warnings_print(document, "plugin/forward: ");
+        json_decref(document);
+    }
+}
+
+static bool forward_read(struct loading *loading, struct server *server, const struct tokens *tokens,
                          struct failure *failure)
 {
-    size_t count = json_array_size(tokens);
-    struct fwd_token *array = calloc(count + 1, sizeof(*array));
-    if (array == NULL) {
-        return failure_set(failure, "plugin/forward: out of memory");
-    }
-    size_t i;
-    const json_t *token;
-    json_array_foreach(tokens, i, token)
-    {
-        array[i] = (struct fwd_token)FWD_INIT(struct fwd_token);
-        array[i].text = json_string_value(json_object_get(token, "text"));
-        array[i].text_len = (uint32_t)json_string_length(json_object_get(token, "text"));
-        array[i].file = json_string_value(json_object_get(token, "file"));
-        array[i].line = (uint32_t)json_integer_value(json_object_get(token, "line"));
-    }
     struct fwd_directive directive = FWD_INIT(struct fwd_directive);
-    directive.tokens = array;
-    directive.token_count = (uint32_t)count;
+    directive.tokens = tokens->items;
+    directive.token_count = (uint32_t)tokens->count;
     directive.root = server->root;
-    struct text json = {0};
+    directive.flags = loading->corefile->full ? 0 : FWD_DIRECTIVE_BRIEF;
     struct module_error error;
     module_error_init(&error);
-    int status = module->forward->corefile_to_json(&directive, text_sink, &json, &error.error);
-    free(array);
-    json_t *document = json_loadb(json.data != NULL ? json.data : "", json.len, 0, NULL);
-    text_fini(&json);
-    warnings_print(document, "plugin/forward: ");
-    if (status < 0) {
-        json_decref(document);
-        return failure_from_module(failure, &error.error);
-    }
+    int status = loading->module->forward->corefile_to_json(&directive, text_sink, &server->forward,
+                                                            &error.error);
+    forward_warn(&server->forward);
     server->has_forward = true;
-    server->forward = document;
-    return server->forward != NULL ||
-           failure_set(failure, "plugin/forward: the module's configuration is no JSON");
+    return status >= 0 || failure_from_module(failure, &error.error);
 }
 
 /* CoreDNS's order of plugins. */
-static const struct {
+static const struct reader {
     const char *name;
-    bool (*read)(const struct module *module, struct server *server, const json_t *tokens,
+    bool (*read)(struct loading *loading, struct server *server, const struct tokens *tokens,
                  struct failure *failure);
 } readers[] = {
     {"root", root_read},
@@ -369,30 +353,74 @@ static const struct {
     {"forward", forward_read},
 };
 
-static bool blocks_read(const struct module *module, struct config *config, const json_t *blocks,
-                        const char *default_port, struct failure *failure)
+enum { READERS = sizeof(readers) / sizeof(readers[0]) };
+
+/* A block's directives in the order of readers, NULL for those that it does not have. */
+struct found {
+    const json_t *directives[READERS];
+};
+
+static void directives_find(struct found *ret, const json_t *block)
 {
-    for (size_t s = 0; s < config->count; s++) {
-        const json_t *block = json_array_get(blocks, s);
-        if (!keys_read(&config->servers[s], block, default_port, failure)) {
-            return false;
+    size_t i;
+    const json_t *directive;
+    json_array_foreach(json_object_get(block, "directives"), i, directive)
+    {
+        const char *name = json_string_value(json_array_get(directive, 0));
+        size_t r = 0;
+        while (r < READERS && strcmp(readers[r].name, name) != 0) {
+            r++;
         }
+        ret->directives[r] = directive; /* directives_check has let none pass that is not there */
     }
-    for (size_t r = 0; r < sizeof(readers) / sizeof(readers[0]); r++) {
+}
+
+static bool directive_read(struct loading *loading, const struct reader *reader,
+                           struct server *server, const json_t *directive, struct failure *failure)
+{
+    struct tokens tokens;
+    if (!tokens_read(&tokens, directive)) {
+        return failure_set(failure, "out of memory");
+    }
+    bool ok = reader->read(loading, server, &tokens, failure);
+    tokens_fini(&tokens);
+    return ok;
+}
+
+static bool directives_read(struct loading *loading, struct config *config,
+                            const struct found *found, struct failure *failure)
+{
+    for (size_t r = 0; r < READERS; r++) {
         for (size_t s = 0; s < config->count; s++) {
-            const json_t *tokens = block_tokens(json_array_get(blocks, s), readers[r].name);
-            if (tokens != NULL && !readers[r].read(module, &config->servers[s], tokens, failure)) {
+            const json_t *directive = found[s].directives[r];
+            if (directive != NULL && !directive_read(loading, &readers[r], &config->servers[s],
+                                                     directive, failure)) {
                 return false;
             }
         }
     }
-    for (size_t s = 0; s < config->count; s++) { /* without bind: all addresses */
-        if (block_tokens(json_array_get(blocks, s), "bind") == NULL &&
-            !host_list_add(&config->servers[s].hosts, "")) {
-            return failure_set(failure, "out of memory");
+    return true;
+}
+
+static bool blocks_read(struct loading *loading, struct config *config, const json_t *blocks,
+                        const char *default_port, struct failure *failure)
+{
+    struct found *found = calloc(config->count, sizeof(*found));
+    bool ok = found != NULL || failure_set(failure, "out of memory");
+    for (size_t s = 0; ok && s < config->count; s++) {
+        const json_t *block = json_array_get(blocks, s);
+        ok = keys_read(&config->servers[s], block, default_port, failure);
+        directives_find(&found[s], block);
+    }
+    ok = ok && directives_read(loading, config, found, failure);
+    free(found);
+    for (size_t s = 0; ok && s < config->count; s++) { /* without bind: all addresses */
+        struct server *server = &config->servers[s];
+        if (!server->has_bind && !host_list_add(&server->hosts, "")) {
+            ok = failure_set(failure, "out of memory");
         }
     }
-    return overlap_check(config, failure);
+    return ok && overlap_check(config, failure);
 }
 
 /* The module's tree. On a syntax error it is what stands before the error, and *ret_ok is false. */
@@ -459,7 +487,9 @@ struct config *config_load(const struct module *module, const struct corefile *c
     if (ok && config->count == 0) {
         ok = failure_set(failure, "%s: no server block, nothing to serve", corefile->name);
     }
-    ok = ok && blocks_read(module, config, blocks, default_port, failure);
+    struct loading loading = {.module = module, .corefile = corefile};
+    ok = ok && blocks_read(&loading, config, blocks, default_port, failure);
+    freeifaddrs(loading.interfaces);
     json_decref(tree);
     if (!ok) {
         config_destroy(config);
@@ -488,7 +518,7 @@ void config_destroy(struct config *config)
         error_log_fini(&server->errors);
         free(server->metadata.names);
         endpoints_fini(&server->endpoints);
-        json_decref(server->forward);
+        text_fini(&server->forward);
     }
     free(config->servers);
     free(config);
@@ -523,17 +553,26 @@ json_t *listen_to_json(const struct server *server)
     return listen;
 }
 
+/* The stanzas of a block, every option with its value: the Corefile was loaded in full. */
+static json_t *forward_to_json(const struct server *server)
+{
+    json_t *root = json_loadb(server->forward.data != NULL ? server->forward.data : "",
+                              server->forward.len, 0, NULL);
+    json_t *stanzas = json_incref(json_object_get(root, "forward"));
+    json_decref(root);
+    return stanzas != NULL ? stanzas : json_array();
+}
+
 /** The effective configuration. */
 json_t *config_to_json(const struct config *config)
 {
     json_t *servers = json_array();
     for (size_t s = 0; s < config->count; s++) {
         const struct server *server = &config->servers[s];
-        json_t *forward = json_object_get(server->forward, "forward");
         json_array_append_new(servers,
                               json_pack("{s:o, s:o, s:o}", "zones", zones_to_json(server), "listen",
                                         listen_to_json(server), "forward",
-                                        forward != NULL ? json_incref(forward) : json_array()));
+                                        forward_to_json(server)));
     }
     return json_pack("{s:o}", "servers", servers);
 }

@@ -35,6 +35,7 @@ bool scope_list_has(const struct scope_list *list, const uint8_t *name);
 struct server {
     struct server_key *keys;
     size_t key_count;
+    bool has_bind;
     struct host_list hosts; /**< "" alone stands for all addresses */
     char *root;
     bool has_log;
@@ -44,7 +45,7 @@ struct server {
     struct endpoints endpoints;
     struct tap *taps; /**< the lines of dnstap */
     bool has_forward;
-    json_t *forward;               /**< configuration of its instance */
+    struct text forward;           /**< configuration of its instance, JSON; gone once that is made */
     struct fwd_instance *instance; /**< NULL until the service makes it */
 };
 
@@ -58,6 +59,7 @@ struct corefile {
     const char *name; /**< as errors print it */
     const char *text;
     size_t len;
+    bool full; /**< every option of forward, for config_to_json, not only what is set */
 };
 
 /** Reads and checks a Corefile, in CoreDNS's order and words. Nothing is opened on the network. */
@@ -65,8 +67,8 @@ struct config *config_load(const struct module *module, const struct corefile *c
                            const char *default_port, struct failure *failure);
 void config_destroy(struct config *config);
 
-/** The effective configuration: {"servers":[{"zones","listen","forward"}]}; NULL when out of
- * memory. */
+/** The effective configuration of a Corefile that was loaded in full:
+ * {"servers":[{"zones","listen","forward"}]}; NULL when out of memory. */
 json_t *config_to_json(const struct config *config);
 
 /** A server block's zones, and the addresses that it listens on, as arrays of strings. */

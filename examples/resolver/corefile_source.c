@@ -59,7 +59,16 @@ static struct corefile source_corefile(const struct corefile_source *source)
         .name = strcmp(name, "stdin") == 0 ? "/dev/stdin" : name,
         .text = source->text.data != NULL ? source->text.data : "",
         .len = source->text.len,
+        .full = source->flags->validate && source->flags->json,
     };
+}
+
+/* What can be read again need not be kept. */
+static void source_forget(struct corefile_source *source)
+{
+    if (source->flags->conf == NULL || strcmp(source->flags->conf, "stdin") != 0) {
+        text_fini(&source->text);
+    }
 }
 
 /** Loads. */
@@ -69,7 +78,9 @@ struct config *source_load(struct corefile_source *source, struct failure *failu
         return NULL;
     }
     const struct corefile corefile = source_corefile(source);
-    return config_load(source->module, &corefile, source->flags->port, failure);
+    struct config *config = config_load(source->module, &corefile, source->flags->port, failure);
+    source_forget(source);
+    return config;
 }
 
 /** Hashes. */
@@ -93,6 +104,7 @@ bool source_hash(struct corefile_source *source, char hash[SOURCE_HASH_MAX], boo
     unsigned char digest[SHA512_DIGEST_LENGTH];
     (void)SHA512((const unsigned char *)tree.data, tree.len, digest);
     text_fini(&tree);
+    source_forget(source);
     for (size_t i = 0; i < sizeof(digest); i++) {
         (void)snprintf(hash + 2 * i, 3, "%02x", digest[i]);
     }

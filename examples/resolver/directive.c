@@ -8,37 +8,63 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-static const json_t *token_at(const struct directive *directive, size_t index)
+/** Reads the lines behind the name. */
+bool tokens_read(struct tokens *ret, const json_t *directive)
 {
-    return json_array_get(directive->tokens, index);
+    size_t count = 0;
+    for (size_t l = 1; l < json_array_size(directive); l++) {
+        count += json_array_size(json_array_get(directive, l)) - 2;
+    }
+    *ret = (struct tokens){.items = calloc(count + 1, sizeof(*ret->items))};
+    for (size_t l = 1; ret->items != NULL && l < json_array_size(directive); l++) {
+        const json_t *line = json_array_get(directive, l);
+        for (size_t t = 2; t < json_array_size(line); t++) {
+            struct fwd_token *token = &ret->items[ret->count++];
+            *token = (struct fwd_token)FWD_INIT(struct fwd_token);
+            token->file = json_string_value(json_array_get(line, 0));
+            token->line = (uint32_t)json_integer_value(json_array_get(line, 1));
+            token->text = json_string_value(json_array_get(line, t));
+            token->text_len = (uint32_t)json_string_length(json_array_get(line, t));
+        }
+    }
+    return ret->items != NULL;
 }
 
-static const char *token_string(const json_t *token, const char *member)
+/** Frees the tokens, not their texts. */
+void tokens_fini(struct tokens *tokens)
 {
-    const char *value = json_string_value(json_object_get(token, member));
-    return value != NULL ? value : "";
+    free(tokens->items);
+    *tokens = (struct tokens){0};
+}
+
+/* The current token; one of empty texts before the first. */
+static const struct fwd_token *token_here(const struct directive *directive)
+{
+    static const struct fwd_token none = {.text = "", .file = ""};
+    return directive->cursor < directive->tokens->count
+               ? &directive->tokens->items[directive->cursor]
+               : &none;
 }
 
 /** Places the cursor before the first token. */
-void directive_init(struct directive *directive, const char *name, const json_t *tokens)
+void directive_init(struct directive *directive, const char *name, const struct tokens *tokens)
 {
-    *directive = (struct directive){.name = name, .tokens = tokens};
-    directive->count = json_array_size(tokens);
-    directive->cursor = SIZE_MAX;
+    *directive = (struct directive){.name = name, .tokens = tokens, .cursor = SIZE_MAX};
 }
 
 /** Text of the current token, "" when there is none. */
 const char *directive_text(const struct directive *directive)
 {
-    return token_string(token_at(directive, directive->cursor), "text");
+    return token_here(directive)->text;
 }
 
 /** Steps to the next token wherever it stands. */
 bool directive_next(struct directive *directive)
 {
-    if (directive->cursor + 1 >= directive->count) { /* SIZE_MAX + 1 is 0 */
+    if (directive->cursor + 1 >= directive->tokens->count) { /* SIZE_MAX + 1 is 0 */
         return false;
     }
     directive->cursor++;
@@ -49,17 +75,16 @@ bool directive_next(struct directive *directive)
  * further down. */
 bool directive_next_argument(struct directive *directive)
 {
-    if (directive->cursor == SIZE_MAX || directive->cursor + 1 >= directive->count) {
+    if (directive->cursor == SIZE_MAX || directive->cursor + 1 >= directive->tokens->count) {
         return false;
     }
-    const json_t *here = token_at(directive, directive->cursor);
-    const json_t *next = token_at(directive, directive->cursor + 1);
-    json_int_t line = json_integer_value(json_object_get(here, "line"));
-    for (const char *c = token_string(here, "text"); *c != '\0'; c++) {
+    const struct fwd_token *here = token_here(directive);
+    const struct fwd_token *next = here + 1;
+    uint32_t line = here->line;
+    for (const char *c = here->text; *c != '\0'; c++) {
         line += *c == '\n';
     }
-    if (strcmp(token_string(here, "file"), token_string(next, "file")) != 0 ||
-        line != json_integer_value(json_object_get(next, "line"))) {
+    if (strcmp(here->file, next->file) != 0 || line != next->line) {
         return false;
     }
     directive->cursor++;
@@ -112,22 +137,20 @@ bool directive_refuse(const struct directive *directive, struct failure *failure
     va_start(args, format);
     (void)vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    const json_t *token = token_at(directive, directive->cursor);
-    return failure_set(failure, "plugin/%s: %s:%lld - Error during parsing: %s", directive->name,
-                       token_string(token, "file"),
-                       (long long)json_integer_value(json_object_get(token, "line")), text);
+    const struct fwd_token *token = token_here(directive);
+    return failure_set(failure, "plugin/%s: %s:%u - Error during parsing: %s", directive->name,
+                       token->file, token->line, text);
 }
 
 /** The error about an unexpected token. */
 bool directive_refuse_token(const struct directive *directive, struct failure *failure,
                             const char *expected)
 {
-    const json_t *token = token_at(directive, directive->cursor);
+    const struct fwd_token *token = token_here(directive);
     return failure_set(failure,
-                       "plugin/%s: %s:%lld - Syntax error: Unexpected token '%s', expecting '%s'",
-                       directive->name, token_string(token, "file"),
-                       (long long)json_integer_value(json_object_get(token, "line")),
-                       token_string(token, "text"), expected);
+                       "plugin/%s: %s:%u - Syntax error: Unexpected token '%s', expecting '%s'",
+                       directive->name, token->file, token->line,
+                       token->text, expected);
 }
 
 /** The error about the number of arguments. */

@@ -104,7 +104,7 @@ static bool metrics_tls_read(struct directive *directive, struct endpoints *ret,
 }
 
 /** prometheus [ADDR] { runtime_metrics, tls FILE } */
-bool prometheus_parse(const json_t *tokens, struct endpoints *ret, struct failure *failure)
+bool prometheus_parse(const struct tokens *tokens, struct endpoints *ret, struct failure *failure)
 {
     struct directive directive;
     directive_init(&directive, "prometheus", tokens);
@@ -151,7 +151,7 @@ static bool lameduck_read(struct directive *directive, struct endpoints *ret,
 }
 
 /** health [ADDR] { lameduck DURATION } */
-bool health_parse(const json_t *tokens, struct endpoints *ret, struct failure *failure)
+bool health_parse(const struct tokens *tokens, struct endpoints *ret, struct failure *failure)
 {
     struct directive directive;
     directive_init(&directive, "health", tokens);
@@ -174,7 +174,7 @@ bool health_parse(const json_t *tokens, struct endpoints *ret, struct failure *f
 }
 
 /** ready [ADDR] { monitor until-ready|continuously }: what is ready here stays so. */
-bool ready_parse(const json_t *tokens, struct endpoints *ret, struct failure *failure)
+bool ready_parse(const struct tokens *tokens, struct endpoints *ret, struct failure *failure)
 {
     struct directive directive;
     directive_init(&directive, "ready", tokens);
@@ -217,7 +217,7 @@ static int64_t jitter_apply(int64_t interval, int64_t jitter)
 }
 
 /** reload [INTERVAL] [JITTER] */
-bool reload_parse(const json_t *tokens, struct endpoints *ret, struct failure *failure)
+bool reload_parse(const struct tokens *tokens, struct endpoints *ret, struct failure *failure)
 {
     struct directive directive;
     directive_init(&directive, "reload", tokens);

@@ -7,7 +7,7 @@
 
 #include "text.h"
 
-#include <jansson.h>
+struct tokens;
 
 struct endpoints {
     char *metrics; /**< HOST:PORT, NULL without the directive; so are the other two */
@@ -19,9 +19,9 @@ struct endpoints {
 };
 
 /** Each reads all lines of its directive in a server block. */
-bool prometheus_parse(const json_t *tokens, struct endpoints *ret, struct failure *failure);
-bool health_parse(const json_t *tokens, struct endpoints *ret, struct failure *failure);
-bool ready_parse(const json_t *tokens, struct endpoints *ret, struct failure *failure);
-bool reload_parse(const json_t *tokens, struct endpoints *ret, struct failure *failure);
+bool prometheus_parse(const struct tokens *tokens, struct endpoints *ret, struct failure *failure);
+bool health_parse(const struct tokens *tokens, struct endpoints *ret, struct failure *failure);
+bool ready_parse(const struct tokens *tokens, struct endpoints *ret, struct failure *failure);
+bool reload_parse(const struct tokens *tokens, struct endpoints *ret, struct failure *failure);
 
 void endpoints_fini(struct endpoints *endpoints);

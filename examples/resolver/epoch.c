@@ -148,7 +148,7 @@ static bool site_tally(struct site *site)
     for (size_t i = 0; ok && i <= site->zones.mask; i++) {
         struct zone *zone = &site->zones.slots[i];
         if (zone->hash != 0 && zone->server->endpoints.metrics != NULL) {
-            name_to_text(zone->name.wire, text);
+            name_to_text(zone->name, text);
             zone->tally = tally_take(label, text);
             ok = zone->tally != NULL;
         }
@@ -209,12 +209,27 @@ struct epoch *epoch_create(struct config *config, struct epoch *before, unsigned
     return epoch;
 }
 
-/* What the Corefile does not say: the workers turn the module's loops. */
-static bool drive(json_t *forward, unsigned workers)
+/* Makes an instance from the module's own configuration and what that does not say: the workers turn
+ * the module's loops. */
+static bool instance_make(struct server *server, const struct module *module,
+                          const struct fwd_host *host, unsigned workers, struct failure *failure)
 {
-    return json_object_set_new(forward, "io_threads", json_integer(0)) == 0 &&
-           json_object_set_new(forward, "loops", json_integer(workers)) == 0 &&
-           json_object_set_new(forward, "engine", json_string("workers")) == 0;
+    struct text json = {0};
+    text_printf(&json, "{\"io_threads\":0,\"loops\":%u,\"engine\":\"workers\",", workers);
+    text_append(&json, server->forward.data + 1, server->forward.len - 1); /* less its { */
+    text_fini(&server->forward);
+    if (json.failed) {
+        text_fini(&json);
+        return failure_set(failure, "out of memory");
+    }
+    struct fwd_host own = *host;
+    own.arg = server;
+    struct module_error error;
+    module_error_init(&error);
+    int status =
+        module->forward->create(&own, json.data, json.len, &server->instance, &error.error);
+    text_fini(&json);
+    return status >= 0 || failure_from_module(failure, &error.error);
 }
 
 /** Creates instances. */
@@ -223,24 +238,9 @@ bool epoch_instances(struct epoch *epoch, const struct module *module, const str
 {
     for (size_t s = 0; s < epoch->config->count; s++) {
         struct server *server = &epoch->config->servers[s];
-        if (!server->has_forward) {
-            continue;
-        }
-        char *json = drive(server->forward, epoch->workers)
-                         ? json_dumps(server->forward, JSON_COMPACT)
-                         : NULL;
-        if (json == NULL) {
-            return failure_set(failure, "out of memory");
-        }
-        struct fwd_host own = *host;
-        own.arg = server;
-        struct module_error error;
-        module_error_init(&error);
-        int status =
-            module->forward->create(&own, json, strlen(json), &server->instance, &error.error);
-        free(json);
-        if (status < 0) {
-            return failure_from_module(failure, &error.error);
+        if (server->has_forward &&
+            !instance_make(server, module, host, epoch->workers, failure)) {
+            return false;
         }
     }
     return true;
@@ -397,7 +397,7 @@ void epoch_print(const struct epoch *epoch, struct text *out)
         char name[NAME_TEXT_MAX];
         for (size_t i = 0; i <= table->mask; i++) {
             if (table->slots[i].hash != 0) {
-                name_to_text(table->slots[i].name.wire, name);
+                name_to_text(table->slots[i].name, name);
                 zones[count] = strdup(name);
                 count += zones[count] != NULL;
             }

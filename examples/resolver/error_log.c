@@ -180,7 +180,7 @@ static bool consolidate_read(struct directive *directive, struct error_log *log,
 }
 
 /** Reads the errors line of a server block. */
-bool errors_parse(const json_t *tokens, struct error_log *ret, struct failure *failure)
+bool errors_parse(const struct tokens *tokens, struct error_log *ret, struct failure *failure)
 {
     struct directive directive;
     directive_init(&directive, "errors", tokens);

@@ -9,7 +9,7 @@
 #include "message.h"
 #include "text.h"
 
-#include <jansson.h>
+struct tokens;
 
 enum { ERROR_PATTERN_MAX = 10000 };
 
@@ -18,7 +18,7 @@ struct error_log {
     struct error_pattern *patterns;
 };
 
-bool errors_parse(const json_t *tokens, struct error_log *ret, struct failure *failure);
+bool errors_parse(const struct tokens *tokens, struct error_log *ret, struct failure *failure);
 
 /** Appends "[ERROR] plugin/errors: RCODE NAME TYPE: TEXT", or counts it with its like. */
 void error_log_write(const struct error_log *log, const struct message *query, unsigned rcode,

@@ -27,17 +27,13 @@ static bool instances_check(const struct module *module, const struct config *co
                             struct failure *failure)
 {
     for (size_t s = 0; s < config->count; s++) {
-        if (config->servers[s].forward == NULL) {
+        if (!config->servers[s].has_forward) {
             continue;
         }
-        char *json = json_dumps(config->servers[s].forward, JSON_COMPACT);
-        if (json == NULL) {
-            return failure_set(failure, "out of memory");
-        }
+        const struct text *json = &config->servers[s].forward;
         struct module_error error;
         module_error_init(&error);
-        int status = module->forward->check(json, strlen(json), &error.error);
-        free(json);
+        int status = module->forward->check(json->data, json->len, &error.error);
         if (status < 0) {
             return failure_from_module(failure, &error.error);
         }

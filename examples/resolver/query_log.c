@@ -103,8 +103,7 @@ static bool log_line_parse(struct directive *directive, struct query_log *log,
         return false;
     }
     for (size_t i = 0; i < count; i++) {
-        const json_t *token = json_array_get(directive->tokens, first + i);
-        const char *scope = json_string_value(json_object_get(token, "text"));
+        const char *scope = directive->tokens->items[first + i].text;
         if (!rule_add(log, scope, format, directive, failure)) {
             return false;
         }
@@ -126,7 +125,7 @@ static bool log_line_parse(struct directive *directive, struct query_log *log,
 }
 
 /** Reads the log lines of a server block. */
-bool log_parse(const json_t *tokens, struct query_log *ret, struct failure *failure)
+bool log_parse(const struct tokens *tokens, struct query_log *ret, struct failure *failure)
 {
     struct directive directive;
     directive_init(&directive, "log", tokens);

@@ -9,7 +9,7 @@
 #include "name.h"
 #include "text.h"
 
-#include <jansson.h>
+struct tokens;
 
 struct log_rule {
     struct name scope;
@@ -22,7 +22,7 @@ struct query_log {
     size_t rule_count;
 };
 
-bool log_parse(const json_t *tokens, struct query_log *ret, struct failure *failure);
+bool log_parse(const struct tokens *tokens, struct query_log *ret, struct failure *failure);
 void query_log_fini(struct query_log *log);
 
 /** Appends the line of the first rule whose scope holds the name, if its classes hold the answer's.

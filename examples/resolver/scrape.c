@@ -225,7 +225,7 @@ static void epoch_write(const struct epoch *epoch, struct text *out)
         for (size_t i = 0; i <= site->zones.mask; i++) {
             const struct zone *zone = &site->zones.slots[i];
             if (zone->tally != NULL) {
-                name_to_text(zone->name.wire, text);
+                name_to_text(zone->name, text);
                 plugins_write(zone->server, label, text, out);
             }
         }

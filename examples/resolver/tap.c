@@ -23,7 +23,7 @@ struct tap {
 };
 
 /** Reads. */
-bool tap_parse(const json_t *tokens, struct tap **ret, struct failure *failure)
+bool tap_parse(const struct tokens *tokens, struct tap **ret, struct failure *failure)
 {
     struct directive directive;
     directive_init(&directive, "dnstap", tokens);
@@ -221,7 +221,7 @@ uint64_t tap_dropped(void)
 
 #else
 
-bool tap_parse(const json_t *tokens, struct tap **ret, struct failure *failure)
+bool tap_parse(const struct tokens *tokens, struct tap **ret, struct failure *failure)
 {
     return failure_set(failure,
                        "plugin/dnstap: fwd-resolver was built without libfstrm and protobuf-c");

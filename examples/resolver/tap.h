@@ -10,12 +10,13 @@
 #include "log_format.h"
 
 #include <forward/abi.h>
-#include <jansson.h>
+
+struct tokens;
 
 struct tap;
 
 /** Reads the dnstap lines of a server block. */
-bool tap_parse(const json_t *tokens, struct tap **ret, struct failure *failure);
+bool tap_parse(const struct tokens *tokens, struct tap **ret, struct failure *failure);
 
 /** Starts the threads that connect or listen, and write. @param generation of the configuration */
 bool tap_start(struct tap *list, uint64_t generation, struct failure *failure);

@@ -39,7 +39,7 @@ static struct zone *slot_find(const struct zone_table *table, uint64_t hash, con
 {
     size_t i = hash & table->mask;
     while (table->slots[i].hash != 0 &&
-           (table->slots[i].hash != hash || !suffix_equal(table->slots[i].name.wire, name))) {
+           (table->slots[i].hash != hash || !suffix_equal(table->slots[i].name, name))) {
         i = (i + 1) & table->mask;
     }
     return &table->slots[i];
@@ -77,7 +77,7 @@ void zone_table_add(struct zone_table *table, const struct name *name, const str
     if (slot->hash != 0) {
         return;
     }
-    *slot = (struct zone){.hash = hash, .name = *name, .server = server};
+    *slot = (struct zone){.hash = hash, .name = name->wire, .server = server};
     table->max_labels = labels > table->max_labels ? labels : table->max_labels;
 }
 

@@ -1,7 +1,7 @@
 /* The zones of one listening address, and the choice of the server block for a query (case 93).
  *
  * Threads: built by main, then read by all without a lock. Ownership: entries point to server
- * blocks of the configuration. Limits: the cost of a look-up grows with the labels of the name, not
+ * blocks of the configuration, and to the names of their keys. Limits: the cost of a look-up grows with the labels of the name, not
  * with the number of zones.
  */
 #pragma once
@@ -15,7 +15,7 @@ struct tally;
 
 struct zone {
     uint64_t hash; /**< 0: free slot */
-    struct name name;
+    const uint8_t *name; /**< wire form */
     const struct server *server;
     struct tally *tally; /**< NULL when its queries are not counted */
 };
@@ -30,7 +30,7 @@ struct zone_table {
 bool zone_table_init(struct zone_table *table, size_t count);
 void zone_table_fini(struct zone_table *table);
 
-/** Adds a zone; the first server block of a name stays. */
+/** Adds a zone, whose name must outlive the table; the first server block of a name stays. */
 void zone_table_add(struct zone_table *table, const struct name *name, const struct server *server);
 
 /** The zone whose server block serves a name: that of the longest suffix; for DS that of the

@@ -140,9 +140,9 @@ class Module:
         text = text.encode()
         return json.loads(self.collect(self.corefile.parse, text, len(text), file.encode(), error=self.error()))
 
-    def corefile_to_json(self, tokens=None, text=None, file="Corefile"):
+    def corefile_to_json(self, tokens=None, text=None, file="Corefile", flags=0):
         """tokens: [(text, file, line)]; or text, the directives themselves."""
-        directive = self.abi.new("fwd_directive", file=address_of(file.encode(), keep := []))
+        directive = self.abi.new("fwd_directive", file=address_of(file.encode(), keep := []), flags=flags)
         if text is not None:
             directive.text, directive.text_len = address_of(text.encode(), keep), len(text.encode())
         else:

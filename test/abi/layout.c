@@ -38,7 +38,9 @@ _Static_assert(offsetof(struct fwd_directive, text) == 16, "fwd_directive.text")
 _Static_assert(offsetof(struct fwd_directive, text_len) == 24, "fwd_directive.text_len");
 _Static_assert(offsetof(struct fwd_directive, file) == 32, "fwd_directive.file");
 _Static_assert(offsetof(struct fwd_directive, root) == 40, "fwd_directive.root");
-_Static_assert(sizeof(struct fwd_directive) == 48, "fwd_directive");
+_Static_assert(offsetof(struct fwd_directive, flags) == 48, "fwd_directive.flags");
+_Static_assert(offsetof(struct fwd_directive, reserved) == 52, "fwd_directive.reserved");
+_Static_assert(sizeof(struct fwd_directive) == 56, "fwd_directive");
 
 _Static_assert(offsetof(struct fwd_query, struct_size) == 0, "fwd_query.struct_size");
 _Static_assert(offsetof(struct fwd_query, flags) == 4, "fwd_query.flags");

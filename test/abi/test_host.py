@@ -219,9 +219,9 @@ class Configuration(Base):
         """fwd.corefile/1, its forward tokens through corefile_to_json, and the result through create."""
         parsed = self.module.parse_corefile(f".:1053 {{\n  log\n  forward . {self.upstream.addr} {{\n    max_fails 3\n  }}\n}}\n")
         block, = parsed["blocks"]
-        self.assertEqual([key["text"] for key in block["keys"]], [".:1053"])
-        directive = next(entry for entry in block["directives"] if entry["name"] == "forward")
-        tokens = [(token["text"], token["file"], token["line"]) for token in directive["tokens"]]
+        self.assertEqual([text for file, line, text, *zones in block["keys"]], [".:1053"])
+        lines = next(lines for name, *lines in block["directives"] if name == "forward")
+        tokens = [(text, file, line) for file, line, *texts in lines for text in texts]
         self.assertEqual(tokens[0], ("forward", "Corefile", 3))
         config = json.loads(self.module.corefile_to_json(tokens))
         self.assertEqual(config["forward"][0]["max_fails"], 3)
@@ -236,6 +236,19 @@ class Configuration(Base):
         self.assertEqual(stanza.pop("to"), [{"addr": "127.0.0.1:53", "transport": "dns", "tls_servername": ""}])
         del described["to"]
         self.assertEqual(stanza, described)
+
+    def test_brief_configuration(self):
+        """Only what is set, and it comes to the same as the whole."""
+        text = "forward . 127.0.0.1 tls://127.0.0.2 {\n  max_fails 2\n  health_check 1s\n}\n"
+        brief = json.loads(self.module.corefile_to_json(text=text, flags=self.abi.FWD_DIRECTIVE_BRIEF))
+        to = [{"addr": "127.0.0.1:53"}, {"addr": "127.0.0.2:853", "transport": "tls"}]
+        self.assertEqual(brief, {"forward": [{"from": ".", "to": to, "max_fails": 2, "health_check": {"interval": "1s", "domain": "."}}]})
+        opened = host.Host(self.module, {**brief, "io_threads": 1})
+        self.addCleanup(opened.destroy)
+        self.assertEqual(opened.info()["config"]["forward"], json.loads(self.module.corefile_to_json(text=text))["forward"])
+        with self.assertRaises(host.Failure) as caught:
+            self.module.corefile_to_json(text=text, flags=2)
+        self.assertEqual(caught.exception.code, self.abi.FWD_ERR_ARG)
 
     def test_documents_have_the_described_form(self):
         opened = self.open(1)

@@ -4,7 +4,7 @@
  */
 #include "cases.h"
 
-#include "corefile.h"
+#include "corefile_tree.h"
 #include "stanza.h"
 
 #include <check.h>
@@ -86,12 +86,16 @@ static json_t *corefile_load(const char *text)
     struct fwd_error error = error_make();
     char *replaced = cases_text(text);
     char *file = cases_text("@/Corefile");
-    json_t *json = NULL;
-    int status = corefile_parse(replaced, strlen(replaced), file, &json, &error);
+    int status;
+    json_t *json = corefile_tree(replaced, strlen(replaced), file, &status, &error);
 
     ck_assert(status == FWD_OK || status == FWD_ERR_SYNTAX);
     free(replaced);
     free(file);
+    if (status != FWD_OK) {
+        json_decref(json);
+        return NULL;
+    }
     return json;
 }
 
@@ -105,15 +109,13 @@ static void block_print(FILE *out, const json_t *block)
     json_t *keys = json_object_get(block, "keys");
     json_t *directives = json_object_get(block, "directives");
     const json_t *item;
-    const json_t *token;
     size_t i;
-    size_t j;
 
     json_array_foreach(keys, i, item)
     {
-        const char *problem = text_of(item, "error");
+        const char *problem = json_string_value(json_array_get(item, 3));
 
-        (void)fprintf(out, "%s%s", i > 0 ? " " : "", text_of(item, "text"));
+        (void)fprintf(out, "%s%s", i > 0 ? " " : "", json_string_value(json_array_get(item, 2)));
         if (problem != NULL) {
             (void)fprintf(out, "!%s", problem);
         }
@@ -121,12 +123,16 @@ static void block_print(FILE *out, const json_t *block)
     (void)fputc('{', out);
     json_array_foreach(directives, i, item)
     {
-        (void)fprintf(out, "%s%s[", i > 0 ? " " : "", text_of(item, "name"));
-        json_array_foreach(json_object_get(item, "tokens"), j, token)
-        {
-            (void)fprintf(out, "%s%s", j > 0 ? " " : "", text_of(token, "text"));
+        uint32_t count;
+        struct fwd_token *tokens = corefile_tokens(item, &count);
+
+        ck_assert_ptr_nonnull(tokens);
+        (void)fprintf(out, "%s%s[", i > 0 ? " " : "", json_string_value(json_array_get(item, 0)));
+        for (uint32_t j = 0; j < count; j++) {
+            (void)fprintf(out, "%s%s", j > 0 ? " " : "", tokens[j].text);
         }
         (void)fputc(']', out);
+        free(tokens);
     }
     (void)fputc('}', out);
 }
@@ -161,25 +167,13 @@ static json_t *forward_load(const json_t *corefile)
 {
     struct fwd_error error = error_make();
     const json_t *block = json_array_get(json_object_get(corefile, "blocks"), 0);
-    const json_t *tokens =
-        json_object_get(json_array_get(json_object_get(block, "directives"), 0), "tokens");
+    const json_t *item = json_array_get(json_object_get(block, "directives"), 0);
     struct fwd_directive directive = FWD_INIT(struct fwd_directive);
-    struct fwd_token *list;
+    struct fwd_token *list = corefile_tokens(item, &directive.token_count);
     json_t *ret = NULL;
     char *root = cases_text("@");
 
-    directive.token_count = (uint32_t)json_array_size(tokens);
-    list = calloc(directive.token_count, sizeof(*list));
     ck_assert_ptr_nonnull(list);
-    for (uint32_t i = 0; i < directive.token_count; i++) {
-        const json_t *token = json_array_get(tokens, i);
-
-        list[i].struct_size = sizeof(*list);
-        list[i].text = text_of(token, "text");
-        list[i].text_len = (uint32_t)strlen(list[i].text);
-        list[i].file = text_of(token, "file");
-        list[i].line = (uint32_t)json_integer_value(json_object_get(token, "line"));
-    }
     directive.tokens = list;
     directive.root = root;
     if (stanza_parse(&directive, &ret, &error) != FWD_OK) {

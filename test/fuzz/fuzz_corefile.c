@@ -6,7 +6,7 @@
  * /proc/ are left out.
  */
 #include "config.h"
-#include "corefile.h"
+#include "corefile_tree.h"
 #include "fuzz.h"
 #include "stanza.h"
 
@@ -17,33 +17,16 @@ static char message[1024];
 static struct fwd_error error = {
     .struct_size = sizeof(error), .msg = message, .msg_cap = sizeof(message)};
 
-static struct fwd_token *tokens_make(const json_t *tokens)
-{
-    size_t count = json_array_size(tokens);
-    struct fwd_token *list = calloc(count + 1, sizeof(*list));
-
-    for (size_t i = 0; list != NULL && i < count; i++) {
-        const json_t *token = json_array_get(tokens, i);
-
-        list[i].struct_size = sizeof(*list);
-        list[i].text = json_string_value(json_object_get(token, "text"));
-        list[i].text_len = (uint32_t)strlen(list[i].text);
-        list[i].file = json_string_value(json_object_get(token, "file"));
-        list[i].line = (uint32_t)json_integer_value(json_object_get(token, "line"));
-    }
-    return list;
-}
-
-static void forward_parse(const json_t *tokens)
+static void forward_parse(const json_t *item, uint32_t flags)
 {
     struct fwd_directive directive = FWD_INIT(struct fwd_directive);
-    struct fwd_token *list = tokens_make(tokens);
+    struct fwd_token *list = corefile_tokens(item, &directive.token_count);
     struct config *config;
     json_t *json = NULL;
     char *text;
 
     directive.tokens = list;
-    directive.token_count = (uint32_t)json_array_size(tokens);
+    directive.flags = flags;
     if (list == NULL || stanza_parse(&directive, &json, &error) != FWD_OK) {
         free(list);
         json_decref(json);
@@ -67,18 +50,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const json_t *directive;
     size_t i;
     size_t j;
+    int status;
 
     if (memmem(data, size, "/dev", 4) != NULL || memmem(data, size, "/proc", 5) != NULL) {
         return 0;
     }
-    if (corefile_parse((const char *)data, size, "/nonesuch/Corefile", &json, &error) != FWD_OK) {
-        return 0;
-    }
+    json = corefile_tree((const char *)data, size, "/nonesuch/Corefile", &status, &error);
     json_array_foreach(json_object_get(json, "blocks"), i, block)
     {
         json_array_foreach(json_object_get(block, "directives"), j, directive)
         {
-            forward_parse(json_object_get(directive, "tokens"));
+            forward_parse(directive, 0);
+            forward_parse(directive, FWD_DIRECTIVE_BRIEF);
         }
     }
     json_decref(json);

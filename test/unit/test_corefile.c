@@ -1,5 +1,5 @@
 /* The JSON of a Corefile, beyond what the corner cases say. */
-#include "corefile.h"
+#include "corefile_tree.h"
 #include "lexer.h"
 #include "suite.h"
 
@@ -18,26 +18,24 @@ static struct fwd_error error = {
 
 static json_t *parse(const char *text)
 {
-    json_t *json = NULL;
+    int status;
+    json_t *json = corefile_tree(text, strlen(text), "Corefile", &status, &error);
 
-    (void)corefile_parse(text, strlen(text), "Corefile", &json, &error);
+    if (status != FWD_OK) {
+        json_decref(json);
+        json = NULL;
+    }
     return json;
 }
 
 /* Single quotes stand for double ones. */
 static const char whole[] =
     "{'blocks':[{'keys':["
-    "{'text':'tls://A.org:853','file':'Corefile','line':1,"
-    "'zones':[{'zone':'a.org.','port':'853','transport':'tls'}]},"
-    "{'text':'10.0.0.0/15','file':'Corefile','line':1,"
-    "'zones':[{'zone':'0.10.in-addr.arpa.','port':'','transport':'dns'},"
-    "{'zone':'1.10.in-addr.arpa.','port':'','transport':'dns'}]},"
-    "{'text':'a..b','file':'Corefile','line':1,"
-    "'error':'zone is not a valid domain name: a..b'}],"
-    "'directives':[{'name':'log','tokens':["
-    "{'text':'log','file':'Corefile','line':2},{'text':'x','file':'Corefile','line':2},"
-    "{'text':'log','file':'Corefile','line':4}]},"
-    "{'name':'errors','tokens':[{'text':'errors','file':'Corefile','line':3}]}]}],"
+    "['Corefile',1,'tls://A.org:853',['a.org.','853','tls']],"
+    "['Corefile',1,'10.0.0.0/15',['0.10.in-addr.arpa.','','dns'],['1.10.in-addr.arpa.','','dns']],"
+    "['Corefile',1,'a..b','zone is not a valid domain name: a..b']],"
+    "'directives':[['log',['Corefile',2,'log','x'],['Corefile',4,'log']],"
+    "['errors',['Corefile',3,'errors']]]}],"
     "'warnings':['No files matching import glob pattern: nonesuch*']}";
 
 START_TEST(whole_document)
@@ -88,10 +86,11 @@ END_TEST
 START_TEST(beginning_comes_with_an_error)
 {
     static const char text[] = "{\nlog\n}\na {\nfoo x\nerrors }\n}";
-    json_t *json = NULL;
+    int status;
+    json_t *json = corefile_tree(text, strlen(text), "Corefile", &status, &error);
     json_t *blocks;
 
-    ck_assert_int_eq(corefile_read(text, strlen(text), "Corefile", &json, &error), FWD_ERR_SYNTAX);
+    ck_assert_int_eq(status, FWD_ERR_SYNTAX);
     blocks = json_object_get(json, "blocks");
     ck_assert_uint_eq(json_array_size(blocks), 2);
     ck_assert_uint_eq(json_array_size(json_object_get(json_array_get(blocks, 0), "keys")), 0);
@@ -112,6 +111,22 @@ START_TEST(environment_that_is_no_utf8)
                      0);
     json = parse("{$RAW} {\n{$RAW} {$RAW}\n}");
     ck_assert_ptr_nonnull(json);
+    json_decref(json);
+}
+END_TEST
+
+/* What JSON must escape, and a line that an import has twice: its tokens stand one after the other. */
+START_TEST(odd_texts)
+{
+    json_t *json = parse("(s) {\nlog \"a\\\"b\\\\c\n\td\x01\"\n}\n. {\nimport s\nimport s\n}");
+    json_t *expected = json_loads("[\"log\", [\"Corefile\", 2, \"log\", \"a\\\"b\\\\\\\\c\\n\\td\\u0001\", \"log\", "
+                                  "\"a\\\"b\\\\\\\\c\\n\\td\\u0001\"]]",
+                                  0, NULL);
+    const json_t *block = json_array_get(json_object_get(json, "blocks"), 0);
+
+    ck_assert_ptr_nonnull(expected);
+    ck_assert(json_equal(json_array_get(json_object_get(block, "directives"), 0), expected));
+    json_decref(expected);
     json_decref(json);
 }
 END_TEST
@@ -152,6 +167,7 @@ int main(void)
     tcase_add_test(tcase, error_has_its_place);
     tcase_add_test(tcase, beginning_comes_with_an_error);
     tcase_add_test(tcase, environment_that_is_no_utf8);
+    tcase_add_test(tcase, odd_texts);
     tcase_add_test(tcase, expansion_is_bounded);
     suite_add_tcase(suite, tcase);
     return suite_run(suite);

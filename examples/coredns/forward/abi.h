@@ -86,7 +86,7 @@ extern "C" {
  * FWD_COVERS before reading or writing it. */
 #define FWD_ERROR_MIN_SIZE 40
 #define FWD_TOKEN_MIN_SIZE 32
-#define FWD_DIRECTIVE_MIN_SIZE 48
+#define FWD_DIRECTIVE_MIN_SIZE 56
 #define FWD_QUERY_MIN_SIZE 72
 #define FWD_COMPLETION_MIN_SIZE 64
 #define FWD_HOST_MIN_SIZE 32
@@ -244,6 +244,14 @@ enum fwd_exchange_flag {
     FWD_EXCHANGE_PREFER_UDP = 2
 };
 
+/** Bits of the flags of a directive.
+ *  Unknown value: FWD_ERR_ARG. */
+enum fwd_directive_flag {
+    /** Only the options that are set, for a configuration that goes to create: with a hundred
+     *  thousand stanzas the defaults are most of it. */
+    FWD_DIRECTIVE_BRIEF = 1
+};
+
 /** All forward stanzas of one server block, chained in file order. Made by create, ended by
  *  destroy.
  *  Opaque. */
@@ -383,6 +391,10 @@ struct fwd_directive {
     /** The block's root directory, to which relative tls files are joined (case 27), or NULL.
      *  Borrowed until return. */
     const char *root;
+    /** FWD_DIRECTIVE_*, 0 for none. enum fwd_directive_flag. */
+    uint32_t flags;
+    /** 0. */
+    uint32_t reserved;
 };
 
 /** One client query, handed to serve.
@@ -734,8 +746,9 @@ struct fwd_forward {
     uint32_t reserved;
 
     /** Translates the forward directives of a server block into the JSON configuration, every
-     *  option present with its default. With an error the sink gets an object that has nothing
-     *  but the warnings of what stands before it, or is not called when there are none.
+     *  option present with its default, or with FWD_DIRECTIVE_BRIEF those that are set. With an
+     *  error the sink gets an object that has nothing but the warnings of what stands before it,
+     *  or is not called when there are none.
      *  @param directive Tokens or text.
      *  @param sink Takes the JSON.
      *  @param sink_arg First argument of sink. May be NULL.
@@ -969,9 +982,9 @@ struct fwd_corefile {
     uint32_t reserved;
 
     /** Parses a whole Corefile (imports, snippets, environment) into JSON: server blocks in file
-     *  order with their keys, each directive's tokens with file and line. With FWD_ERR_SYNTAX
-     *  what stands before the error is pushed too, as CoreDNS complains first of a directive
-     *  there that it does not know.
+     *  order with their keys, each directive's tokens with file and line, by lines. With
+     *  FWD_ERR_SYNTAX what stands before the error is pushed too, as CoreDNS complains first of
+     *  a directive there that it does not know.
      *  @param text The Corefile.
      *  @param len Octets at text.
      *  @param file Its name for errors, and the base of relative imports.

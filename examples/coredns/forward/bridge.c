@@ -156,6 +156,7 @@ struct bridge_text bridge_corefile_to_json(const struct fwd_token *tokens, uint3
     directive.tokens = tokens;
     directive.token_count = count;
     directive.root = root;
+    directive.flags = FWD_DIRECTIVE_BRIEF;
     int32_t status = forward->corefile_to_json(&directive, keep, &text, &error);
     return outcome(text, status, message);
 }

@@ -45,17 +45,16 @@ static bool instances_check(const struct module *module, const struct config *co
                             struct failure *failure)
 {
     for (size_t s = 0; s < config->count; s++) {
-        char *json;
+        const struct text *json;
         struct module_error error;
         int status;
 
-        if (config->servers[s].forward == NULL) {
+        if (!config->servers[s].has_forward) {
             continue;
         }
-        json = json_dumps(config->servers[s].forward, JSON_COMPACT);
+        json = &config->servers[s].forward;
         module_error_init(&error);
-        status = module->forward->check(json, strlen(json), &error.error);
-        free(json);
+        status = module->forward->check(json->data, json->len, &error.error);
         if (status < 0) {
             return failure_from_module(failure, &error.error);
         }
@@ -94,7 +93,10 @@ int main(int argc, char **argv)
     }
     while (getline(&line, &cap, stdin) > 0) {
         json_t *request = json_loads(line, 0, NULL);
-        struct corefile corefile = {.name = json_string_value(json_object_get(request, "File"))};
+        struct corefile corefile = {
+            .name = json_string_value(json_object_get(request, "File")),
+            .full = true,
+        };
         const char *text = json_string_value(json_object_get(request, "Text"));
         json_t *reply;
         char *data;
