@@ -375,7 +375,7 @@ enum wire_answer conn_match(struct conn *conn, uint32_t key, uint8_t *msg, uint3
     return ANSWER_GOOD;
 }
 
-void conn_release(struct conn *conn, bool success)
+void conn_release(struct conn *conn, bool success, uint64_t now_ns)
 {
     struct transport *transport = conn->transport;
     if (conn->one_shot) {
@@ -383,8 +383,7 @@ void conn_release(struct conn *conn, bool success)
         return;
     }
     struct pool_waiter *waiter;
-    switch (pool_give(transport_pool(transport, conn->ops->proto), &conn->node, success, services_mono(conn->loop->services),
-                      &waiter)) {
+    switch (pool_give(transport_pool(transport, conn->ops->proto), &conn->node, success, now_ns, &waiter)) {
     case GAVE_KEPT:
         break;
     case GAVE_WAITER:

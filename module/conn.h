@@ -153,8 +153,9 @@ struct exchange *conn_find_locked(struct conn *conn, uint32_t key);
 enum wire_answer conn_match(struct conn *conn, uint32_t key, uint8_t *msg, uint32_t len, struct exchange **ret);
 
 /** Gives back the place of an exchange that has ended. Loop's thread.
- *  @param success it was answered in full */
-void conn_release(struct conn *conn, bool success);
+ *  @param success it was answered in full
+ *  @param now_ns the clock; after conn_match heard_ns will do */
+void conn_release(struct conn *conn, bool success, uint64_t now_ns);
 
 /** The connection is there (after the handshake, if there is one): sends what waits. Loop's thread. @return 0 or an errno */
 int conn_become_ready(struct conn *conn);

@@ -110,7 +110,7 @@ static void take_message(struct conn *conn, const struct h2_result *result)
     if (result->age > 0) {
         wire_age(x->outcome.wire, x->outcome.wire_len, result->age);
     }
-    conn_release(conn, true);
+    conn_release(conn, true, conn->heard_ns);
     exchange_finish(x, loop);
 }
 

@@ -274,7 +274,7 @@ static void read_all(struct conn *conn, const struct stream_io *io)
         conn_fail(conn, EBADMSG, PHASE_READ);
     } else {
         for (; r.answers > 0; r.answers--) {
-            conn_release(conn, true);
+            conn_release(conn, true, conn->heard_ns);
         }
     }
 }

@@ -125,7 +125,7 @@ static void exchange_left(struct exchange *x, struct conn *conn)
         if (forgotten) {
             conn->ops->forget(conn, x->key);
         }
-        conn_release(conn, forgotten);
+        conn_release(conn, forgotten, services_mono(conn->loop->services));
         return;
     }
     conn_fail(conn, timed_out ? ETIMEDOUT : ECANCELED, x->outcome.phase);

@@ -455,9 +455,18 @@ static struct stanza *match_by_index(struct fwd_instance *instance, uint32_t fro
     return best < instance->stanza_count ? &instance->stanzas[best] : NULL;
 }
 
+/* What most instances begin with: then there is nothing to compare. */
+static bool takes_all(const struct stanza *stanza)
+{
+    return stanza->config->from.wire_len == 1 && stanza->config->except_count == 0;
+}
+
 struct stanza *instance_match(struct fwd_instance *instance, uint32_t from, const uint8_t *qname, uint32_t len)
 {
     struct suffixes name;
+    if (from < instance->stanza_count && takes_all(&instance->stanzas[from])) {
+        return &instance->stanzas[from];
+    }
     if (!suffixes_init(&name, qname, len)) {
         return NULL;
     }

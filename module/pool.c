@@ -2,8 +2,8 @@
  *
  * Happy path: pool_take pops the front, the caller exchanges, pool_give pushes to the back. A node with a limit above 1 stays in reach while it
  * has room, so that several exchanges share it. With a budget (UDP) a take spends from it first and says POOL_OPEN: while the budget
- * lasts, every query has a source port of its own and the used socket is closed on return; when load exhausts it, the sockets it opened go
- * round through the FIFO, each for a bounded number of uses and a bounded time.
+ * lasts, every query has a source port of its own and the used socket is closed on return; when load exceeds it, the sockets it opened go
+ * round through the FIFO, each for a bounded number of uses and a bounded time, and only the worn ones are replaced.
  *
  * Failure modes: expired nodes at the front are handed to the caller to close; a full pool refuses the node given; a stopped pool
  * refuses everything. At the limit of open or dialling nodes a taker waits; what is given back or lost goes to the first waiter, never past
@@ -135,6 +135,26 @@ static bool budget_plenty_locked(const struct pool *pool, uint64_t now_ns)
     return pool->budget_ns + token_ns(pool) <= now_ns + SECOND_NS / 2;
 }
 
+static uint32_t max_idle(const struct pool_limits *limits)
+{
+    if (limits->fresh_per_s == 0) {
+        return limits->max_idle;
+    }
+    /* two at least, so that they can take turns */
+    uint32_t most = limits->fresh_per_s < 2 ? 2 : limits->fresh_per_s > ROUND ? ROUND : limits->fresh_per_s;
+    return limits->max_idle == 0 || limits->max_idle > most ? most : limits->max_idle;
+}
+
+/* Takes come faster than the budget, and enough sockets lie idle: opening more would cost every query and help few, so they go round. How fast
+ * takes come is seen from how long the front has rested: each of those behind it was given back since. @param out 1 for a node that is just coming
+ * back, else 0 */
+static bool goes_round_locked(const struct pool *pool, uint32_t out, uint64_t now_ns)
+{
+    const struct pool_node *front = front_of(pool, PLACE_IDLE);
+    uint32_t idle = pool->counts.idle;
+    return front != NULL && idle + out >= max_idle(&pool->limits) / 2 && now_ns < front->used_ns + idle * token_ns(pool);
+}
+
 static bool wants_fresh_locked(struct pool *pool, uint64_t now_ns)
 {
     if (pool->limits.fresh_per_s == 0) {
@@ -142,7 +162,8 @@ static bool wants_fresh_locked(struct pool *pool, uint64_t now_ns)
     }
     const struct pool_node *front = front_of(pool, PLACE_IDLE);
     /* two successive queries never share a port, even when the budget is spent */
-    return budget_spend_locked(pool, now_ns) || (front != NULL && front == pool->last_given && pool->limits.max_idle != 1);
+    bool same = front != NULL && front == pool->last_given && pool->limits.max_idle != 1;
+    return (!goes_round_locked(pool, 0, now_ns) && budget_spend_locked(pool, now_ns)) || same;
 }
 
 static bool may_open_locked(const struct pool *pool)
@@ -423,16 +444,6 @@ struct pool_waiter *pool_next(struct pool *pool, uint64_t now_ns, struct pool_no
 
 /* --- giving back -------------------------------------------------------------------------------------------------- */
 
-static uint32_t max_idle(const struct pool_limits *limits)
-{
-    if (limits->fresh_per_s == 0) {
-        return limits->max_idle;
-    }
-    /* two at least, so that they can take turns */
-    uint32_t most = limits->fresh_per_s < 2 ? 2 : limits->fresh_per_s > ROUND ? ROUND : limits->fresh_per_s;
-    return limits->max_idle == 0 || limits->max_idle > most ? most : limits->max_idle;
-}
-
 /* Why a node without exchanges must be closed: the account of the reason, or NULL when it may stay. */
 static uint64_t *why_close_locked(struct pool *pool, const struct pool_node *node, bool success, uint64_t now_ns)
 {
@@ -451,7 +462,7 @@ static uint64_t *why_close_locked(struct pool *pool, const struct pool_node *nod
     if (node->retired || too_old(node, now_ns)) {
         return &counts->aged;
     }
-    if (limits->fresh_per_s > 0 && budget_plenty_locked(pool, now_ns)) {
+    if (limits->fresh_per_s > 0 && budget_plenty_locked(pool, now_ns) && !goes_round_locked(pool, 1, now_ns)) {
         return &counts->renewed;
     }
     return most > 0 && counts->idle >= most ? &counts->overflow : NULL;

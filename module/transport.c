@@ -747,7 +747,7 @@ void transport_ready(struct transport *transport, struct conn *conn)
     serve_open(pool_ready(transport_pool(transport, conn->ops->proto), &conn->node));
     if (conn->spare) {
         conn->spare = false;
-        conn_release(conn, true);
+        conn_release(conn, true, services_mono(&transport->engine->services));
     }
 }
 

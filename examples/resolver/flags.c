@@ -14,9 +14,10 @@
 
 struct flag_def {
     const char *name;
-    const char *value; /**< NULL for a boolean */
+    const char *value; /**< what it is called in the usage; NULL for a boolean */
     size_t offset;
     const char *help;
+    unsigned max; /**< of a number; 0: a text */
 };
 
 static const struct flag_def flag_defs[] = {
@@ -33,6 +34,9 @@ static const struct flag_def flag_defs[] = {
      "User to become once the listening sockets are open"},
     {"validate", NULL, offsetof(struct flags, validate), "Check the Corefile and exit"},
     {"version", NULL, offsetof(struct flags, version), "Show version"},
+    {"workers", "number", offsetof(struct flags, workers),
+     "Threads that read clients and upstreams (default: half of the CPUs, at least 1)",
+     FLAGS_WORKERS_MAX},
 };
 
 static void usage_print(const char *program)
@@ -94,11 +98,17 @@ static void flag_store(struct flags *flags, const struct flag_def *def, const ch
                        const char *program)
 {
     char *member = (char *)flags + def->offset;
-    if (def->value != NULL) {
+    if (def->max > 0) {
+        char *end;
+        unsigned long number = strtoul(value, &end, 10);
+        if (value[0] < '0' || value[0] > '9' || *end != '\0' || number < 1 || number > def->max) {
+            flags_refuse(program, "invalid value \"%s\" for flag -%s: parse error", value,
+                         def->name);
+        }
+        *(unsigned *)member = (unsigned)number;
+    } else if (def->value != NULL) {
         *(const char **)member = value;
-        return;
-    }
-    if (!boolean_parse(value, (bool *)member)) {
+    } else if (!boolean_parse(value, (bool *)member)) {
         flags_refuse(program, "invalid boolean value \"%s\" for -%s: parse error", value,
                      def->name);
     }

@@ -7,11 +7,14 @@
 
 #include <stdbool.h>
 
+enum { FLAGS_WORKERS_MAX = 64 };
+
 struct flags {
     const char *conf; /**< NULL: ./Corefile */
     const char *port; /**< default port of server blocks */
     const char *module;
     const char *user;
+    unsigned workers; /**< 0: the daemon chooses */
     bool validate;
     bool json;
     bool quiet;

@@ -119,7 +119,7 @@ static bool serve(struct corefile_source *source, struct failure *failure)
         return false;
     }
     struct service service;
-    bool ok = service_init(&service, source->module, failure);
+    bool ok = service_init(&service, source->module, source->flags->workers, failure);
     if (!ok) {
         config_destroy(config);
     }

@@ -9,6 +9,7 @@
 
 #include "answer.h"
 #include "clock.h"
+#include "flags.h"
 #include "log.h"
 #include "poke.h"
 
@@ -22,7 +23,6 @@
  * last answers. */
 #define STOP_DRAIN_NS (4ull * SECOND_NS)
 #define RELOAD_DRAIN_NS (6ull * SECOND_NS) /* no query lives longer */
-enum { WORKERS_MAX = 64 };
 
 static const void *service_get(void *arg, const char *id)
 {
@@ -33,19 +33,21 @@ static const void *service_get(void *arg, const char *id)
     return strcmp(id, FWD_LOG_ID) == 0 ? &log_service : NULL;
 }
 
-/* A worker for each CPU: it reads clients and turns a loop of the module. */
+/* Half of the CPUs: the kernel's part of the work, most of it, and the neighbours have the others. With a worker for each of two CPUs a query cost
+ * a sixth more, in wake-ups. */
 static unsigned worker_count(void)
 {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof(set), &set) != 0) {
         return 1;
     }
-    int count = CPU_COUNT(&set);
-    return count < 1 ? 1 : count < WORKERS_MAX ? (unsigned)count : WORKERS_MAX;
+    int count = CPU_COUNT(&set) / 2;
+    return count < 1 ? 1 : count < FLAGS_WORKERS_MAX ? (unsigned)count : FLAGS_WORKERS_MAX;
 }
 
 /** Makes the workers. */
-bool service_init(struct service *service, const struct module *module, struct failure *failure)
+bool service_init(struct service *service, const struct module *module, unsigned workers,
+                  struct failure *failure)
 {
     *service = (struct service){.module = module, .host = FWD_INIT(struct fwd_host)};
     service->host.completion_size = sizeof(struct fwd_completion);
@@ -55,7 +57,7 @@ bool service_init(struct service *service, const struct module *module, struct f
     (void)pthread_cond_init(&service->changed, NULL);
     (void)pthread_mutex_init(&service->inspecting, NULL);
     web_init(&service->web, service);
-    unsigned count = worker_count();
+    unsigned count = workers > 0 ? workers : worker_count();
     service->workers = calloc(count, sizeof(struct worker));
     if (service->workers == NULL) {
         return failure_set(failure, "out of memory");

@@ -41,8 +41,9 @@ struct service {
     atomic_bool retired;
 };
 
-/** Makes one worker per CPU that the process may use. */
-bool service_init(struct service *service, const struct module *module, struct failure *failure);
+/** Makes the workers. @param workers 0: half of the CPUs that the process may use, at least one */
+bool service_init(struct service *service, const struct module *module, unsigned workers,
+                  struct failure *failure);
 
 /** Opens the sockets and makes the instances, then starts them and the workers. Takes config in any
  * case. */

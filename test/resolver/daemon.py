@@ -142,7 +142,7 @@ class Daemon:
         self.lines = []
         self.changed = threading.Condition()
         self.process = subprocess.Popen(
-            [RESOLVER, "-conf", self.conf, *arguments],
+            [RESOLVER, "-workers", "3", "-conf", self.conf, *arguments],  # whatever the machine has
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -251,8 +251,13 @@ class Reload(suite.Case):
         self.assertEqual(len(other.queries), 2)
 
     def test_case_96_nothing_lost_over_many_reloads(self):
+        for workers in ("1", "3"):
+            with self.subTest(workers=workers):
+                self.check_many_reloads(workers)
+
+    def check_many_reloads(self, workers):
         upstream = self.upstream()
-        server = self.daemon(corefile(upstream))
+        server = self.daemon(corefile(upstream), "-workers", workers)
         stop = threading.Event()
         counts = {"udp": 0, "tcp": 0}
         lost = []

@@ -267,6 +267,8 @@ class Flags(suite.Case):
             (["-quiet=maybe"], 2, 'invalid boolean value "maybe" for -quiet: parse error\nUsage of '),
             (["---quiet"], 2, "bad flag syntax: ---quiet\n"),
             (["-=1"], 2, "bad flag syntax: -=1\n"),
+            (["-workers", "0"], 2, 'invalid value "0" for flag -workers: parse error\nUsage of '),
+            (["-workers=-1"], 2, 'invalid value "-1" for flag -workers: parse error\nUsage of '),
             (["-help"], 0, "Usage of "),
             (["a", "b"], 1, "extra command line arguments: [a b]\n"),
             (["-quiet", "--", "c"], 1, "extra command line arguments: [c]\n"),

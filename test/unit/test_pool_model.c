@@ -198,6 +198,22 @@ static bool model_spend(void)
     return there;
 }
 
+static uint32_t model_most(void)
+{
+    const struct pool_limits *l = &model.limits;
+    uint32_t budget = l->fresh_per_s == 0 ? UINT32_MAX : l->fresh_per_s < 2 ? 2 : l->fresh_per_s;
+    return l->max_idle == 0 || l->max_idle > budget ? budget : l->max_idle;
+}
+
+/* More takes than the budget allows, and at least half of what may be idle is. */
+static bool model_goes_round(uint32_t out)
+{
+    int front = model_front(true);
+    uint32_t most = model_most() > 256 ? 256 : model_most();
+    return front >= 0 && model_idle() + out >= most / 2 &&
+           now < model.nodes[front].used_ns + model_idle() * (SECOND / model.limits.fresh_per_s);
+}
+
 /* The first idle node that is good; those before it are closed and set in the mask. */
 static int model_good_idle(uint64_t *closed)
 {
@@ -227,7 +243,7 @@ static enum pool_take model_take(bool fresh, int *ret, uint64_t *closed)
     }
     if (model.queued == 0) {
         bool own = fresh || (model.limits.fresh_per_s > 0 &&
-                             (model_spend() || (model_front(true) >= 0 && model_front(true) == model.last_given && model.limits.max_idle != 1)));
+                             ((!model_goes_round(0) && model_spend()) || (model_front(true) >= 0 && model_front(true) == model.last_given && model.limits.max_idle != 1)));
         if (!own) {
             *ret = model_shared();
             *ret = *ret >= 0 ? *ret : model_good_idle(closed);
@@ -286,8 +302,6 @@ static uint64_t *model_why_close(int i, bool success)
 {
     const struct pool_limits *l = &model.limits;
     const struct model_node *n = &model.nodes[i];
-    uint32_t budget = l->fresh_per_s == 0 ? UINT32_MAX : l->fresh_per_s < 2 ? 2 : l->fresh_per_s;
-    uint32_t most = l->max_idle == 0 || l->max_idle > budget ? budget : l->max_idle;
     if (model.stopped) {
         return &model.counts.stopped;
     }
@@ -303,10 +317,10 @@ static uint64_t *model_why_close(int i, bool success)
     if (n->retired) {
         return &model.counts.aged;
     }
-    if (l->fresh_per_s > 0 && model.budget_ns + SECOND / l->fresh_per_s <= now + SECOND / 2) {
+    if (l->fresh_per_s > 0 && model.budget_ns + SECOND / l->fresh_per_s <= now + SECOND / 2 && !model_goes_round(1)) {
         return &model.counts.renewed;
     }
-    return model_idle() >= most ? &model.counts.overflow : NULL;
+    return model_idle() >= model_most() ? &model.counts.overflow : NULL;
 }
 
 static enum pool_gave model_give(int i, bool success, int *ret_waiter)
