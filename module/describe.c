@@ -37,7 +37,7 @@ static const struct {
 
 /* Options of the instance rather than of a stanza; no Corefile spelling. */
 static const struct option_def instance_defs[] = {
-    {"io_threads", "integer", "null", "0 to 256; absent: the lesser of 2 and the number of cores",
+    {"io_threads", "integer", "null", "0 to 256; absent: 2 with four cores and more, else 1",
      NULL, "I/O threads of the process; 0 lets the host drive the module with poll_fd and run.",
      "fwd"},
     {"loops", "integer", "1", "1 to 256", NULL,
