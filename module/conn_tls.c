@@ -95,6 +95,15 @@ void conn_tls_fini(struct conn *conn)
     conn->ssl = NULL;
 }
 
+/* Before each call into OpenSSL, so that what SSL_get_error sees is of that call. Clearing walks the whole queue, looking does not. */
+static void forget_errors(void)
+{
+    if (ERR_peek_error() != 0) {
+        ERR_clear_error();
+    }
+    errno = 0;
+}
+
 /* --- octets ------------------------------------------------------------------------------------------------------- */
 
 static void explain(struct conn *conn)
@@ -127,8 +136,7 @@ static ssize_t failure(struct conn *conn, int result)
 
 static int tls_handshake(struct conn *conn)
 {
-    ERR_clear_error();
-    errno = 0;
+    forget_errors();
     int r = SSL_do_handshake(conn->ssl);
     if (r == 1) {
         series_handshake(conn->transport->series, SSL_session_reused(conn->ssl) == 1);
@@ -140,8 +148,7 @@ static int tls_handshake(struct conn *conn)
 
 static ssize_t tls_read(struct conn *conn, uint8_t *buf, size_t len)
 {
-    ERR_clear_error();
-    errno = 0;
+    forget_errors();
     uint64_t before = BIO_number_read(SSL_get_rbio(conn->ssl));
     int n = SSL_read(conn->ssl, buf, (int)len);
     if (n > 0) {
@@ -157,8 +164,7 @@ static ssize_t tls_read(struct conn *conn, uint8_t *buf, size_t len)
 
 static ssize_t tls_write(struct conn *conn, const uint8_t *buf, size_t len)
 {
-    ERR_clear_error();
-    errno = 0;
+    forget_errors();
     int n = SSL_write(conn->ssl, buf, (int)len);
     if (n > 0) {
         return n;
