@@ -5,7 +5,7 @@
  *
  * Failure modes: the socket fails (conn_fail): whatever is in flight on it ends with the error, marked stale when the conn had been
  * reused and had answered nothing of it; a taker who has not armed yet finds the conn dead. Descriptors or memory run out: conn_open says
- * so and nothing is left behind.
+ * so and nothing is left behind. A dial or handshake fails, and the upstream shows no other sign of life: who waits for a conn of it fails likewise.
  */
 #include "conn.h"
 
@@ -497,6 +497,49 @@ static struct exchange *fail_all(struct conn *conn, int sys_errno, enum phase ph
     return failed;
 }
 
+bool conn_was_given_time(const struct conn *conn, enum phase phase)
+{
+    uint64_t took_ns = services_mono(conn->loop->services) - conn->dialled_ns;
+    return took_ns >= transport_least_patience(conn->transport, phase);
+}
+
+/* Whether a conn has failed because its upstream cannot be dialled. What this machine lacks says nothing about that. */
+static bool dial_failed(const struct conn *conn, int sys_errno, enum phase phase)
+{
+    int error = exchange_error_of(sys_errno);
+    if ((phase != PHASE_DIAL && phase != PHASE_HANDSHAKE) || error == FWD_ERR_CANCELED || error == FWD_ERR_EXHAUSTED) {
+        return false;
+    }
+    return error != FWD_ERR_TIMEOUT || conn_was_given_time(conn, phase);
+}
+
+/* Those who wait for a conn end as if they had dialled this one. @param failed what was in flight on it; they come after that */
+static void share_fate(struct conn *conn, int sys_errno, enum phase phase, struct exchange **failed)
+{
+    if (!dial_failed(conn, sys_errno, phase)) {
+        return;
+    }
+    uint64_t now = services_mono(conn->loop->services);
+    while (*failed != NULL) {
+        failed = &(*failed)->ended_next;
+    }
+    *failed = transport_dial_failed(conn->transport, conn);
+    for (struct exchange *x = *failed; x != NULL; x = x->ended_next) {
+        x->outcome = (struct outcome){
+            .error = exchange_error_of(sys_errno),
+            .sys_errno = sys_errno,
+            .phase = phase,
+            .shared = true,
+            .cut = closed_by_peer(sys_errno),
+            .proto = conn->ops->proto,
+            .elapsed_ns = now - x->wait_since_ns,
+        };
+        x->ended_on = conn;
+        x->placeless = true;
+        conn_pin(conn); /* until exchange_finish */
+    }
+}
+
 static void finish_cut(struct timer *timer)
 {
     struct exchange *x = exchange_of(timer);
@@ -522,6 +565,7 @@ void conn_fail(struct conn *conn, int sys_errno, enum phase phase)
 {
     struct loop *loop = conn->loop;
     struct exchange *failed = fail_all(conn, sys_errno, phase);
+    share_fate(conn, sys_errno, phase, &failed);
     loop_bury(loop, conn);
     if (phase == PHASE_DIAL) {
         transport_observe_dial(conn->transport, services_mono(loop->services) - conn->dialled_ns);

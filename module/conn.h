@@ -163,7 +163,10 @@ int conn_become_ready(struct conn *conn);
 /** Starts the handshake's time for what waits. Loop's thread. */
 void conn_begin_handshake(struct conn *conn);
 
-/** The socket failed: ends all its exchanges and closes it. Loop's thread.
+/** Whether a dial or handshake has gone on for so long that a time-out says something about the upstream. Else its query had little time left. */
+bool conn_was_given_time(const struct conn *conn, enum phase phase);
+
+/** The socket failed: ends all its exchanges and closes it; where it was a dial that failed, perhaps also those who wait for a conn. Loop's thread.
  *  @param sys_errno 0 means the peer closed it, EBADMSG that what it sent is no answer */
 void conn_fail(struct conn *conn, int sys_errno, enum phase phase);
 

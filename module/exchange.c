@@ -154,7 +154,10 @@ void exchange_finish(struct exchange *x, struct loop *loop)
     if (x->outcome.why == NULL) {
         x->outcome.why = conn->why;
     }
-    exchange_left(x, conn);
+    if (!x->placeless) {
+        exchange_left(x, conn);
+    }
+    x->placeless = false;
     if (x->outcome.error == FWD_OK) {
         restore_question(x, loop);
     }

@@ -78,7 +78,8 @@ struct exchange {
 
     /* between detaching and end */
     struct outcome outcome;
-    struct conn *ended_on; /* where it failed; its place there is still taken */
+    struct conn *ended_on; /* where it failed; its place there is still taken ... */
+    bool placeless;        /* ... unless it was waiting, and shares the fate of that conn's dial */
     struct exchange *ended_next;
 };
 

@@ -136,12 +136,10 @@ static bool begin_closing(struct loop *loop, struct conn *conn, bool doom)
 void loop_doom(struct loop *loop, struct conn *conn)
 {
     struct transport *transport = conn->transport;
-    if (!conn->one_shot) {
-        transport_lost(transport, conn);
-    }
+    bool awaited = !conn->one_shot && transport_lost(transport, conn);
     bool first = begin_closing(loop, conn, true);
-    if (first && transport->key.max_open > 0) {
-        loop_wake(loop); /* somebody may wait for its place */
+    if (first && (awaited || transport->key.max_open > 0)) {
+        loop_wake(loop); /* somebody waits for its place, or may come to wait for it */
     }
 }
 
@@ -154,7 +152,7 @@ void loop_bury(struct loop *loop, struct conn *conn)
     conn->chain = loop->graveyard;
     loop->graveyard = conn;
     if (!conn->one_shot) {
-        transport_lost(conn->transport, conn);
+        (void)transport_lost(conn->transport, conn);
     }
 }
 

@@ -7,8 +7,9 @@
  *
  * Failure modes: expired nodes at the front are handed to the caller to close; a full pool refuses the node given; a stopped pool
  * refuses everything. At the limit of open or dialling nodes a taker waits; what is given back or lost goes to the first waiter, never past
- * him to a newcomer. A caller that cannot open (no descriptors, no ports) may ask for an idle node instead; the waiters then stay with the
- * nodes that there are, until one of those is closed and something can be opened again.
+ * him to a newcomer. A dial that fails takes all waiters with it, unless the upstream has shown since it began that it is there. A caller that
+ * cannot open (no descriptors, no ports) may ask for an idle node instead; the waiters then stay with the nodes that there are, until one of
+ * those is closed and something can be opened again.
  */
 #include "pool.h"
 
@@ -312,6 +313,7 @@ void pool_adopt(struct pool *pool, struct pool_node *node, enum pool_adopted how
     node->shareable = node->limit > 1;
     node->dialling = how != ADOPT_READY;
     node->spare = how == ADOPT_SPARE;
+    node->epoch = pool->epoch;
     node->used = 1;
     node->used_ns = now_ns;
     node->until_ns = limits->max_age_ns > 0 ? now_ns + limits->max_age_ns - shorter : UINT64_MAX;
@@ -419,9 +421,28 @@ struct pool_waiter *pool_ready(struct pool *pool, struct pool_node *node)
     pthread_mutex_lock(&pool->mutex);
     pool->counts.dialling -= node->dialling;
     node->dialling = false;
+    pool->epoch++;
     struct pool_waiter *waiter = turn_to_open_locked(pool);
     pthread_mutex_unlock(&pool->mutex);
     return waiter;
+}
+
+struct pool_waiter *pool_dial_failed(struct pool *pool, const struct pool_node *node)
+{
+    struct pool_waiter *first = NULL;
+    pthread_mutex_lock(&pool->mutex);
+    if (node->dialling && node->epoch == pool->epoch && pool->first_waiter != NULL) {
+        first = pool->first_waiter;
+        pool->first_waiter = pool->last_waiter = NULL;
+        pool->counts.waiting = 0;
+        pool->epoch++;
+    }
+    for (struct pool_waiter *waiter = first; waiter != NULL; waiter = waiter->next) {
+        waiter->prev = NULL;
+        waiter->queued = false;
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return first;
 }
 
 struct pool_waiter *pool_next(struct pool *pool, uint64_t now_ns, struct pool_node **ret_node)
@@ -481,6 +502,7 @@ static enum pool_gave give_locked(struct pool *pool, struct pool_node *node, boo
 {
     const struct pool_limits *limits = &pool->limits;
     pool->counts.in_flight -= in_flight_on(node) > 0; /* closed nodes have been counted out */
+    pool->epoch += success && !node->spare && !node->dialling;
     node->used--;
     node->uses += !node->spare;
     node->spare = false;
@@ -552,12 +574,14 @@ void pool_set_limit(struct pool *pool, struct pool_node *node, uint32_t limit)
     pthread_mutex_unlock(&pool->mutex);
 }
 
-void pool_lost(struct pool *pool, struct pool_node *node)
+bool pool_lost(struct pool *pool, struct pool_node *node)
 {
     pthread_mutex_lock(&pool->mutex);
     unlink_locked(pool, node);
     count_out_locked(pool, node, pool->stopped ? &pool->counts.stopped : &pool->counts.died);
+    bool awaited = pool->first_waiter != NULL;
     pthread_mutex_unlock(&pool->mutex);
+    return awaited;
 }
 
 struct pool_waiter *pool_closed(struct pool *pool, struct pool_node *node)
@@ -619,11 +643,18 @@ struct pool_node *pool_stop(struct pool *pool)
     return close;
 }
 
+/* Spare nodes that hang in their dials, which nobody waits for, must not keep queries from dialling. */
+static bool may_open_spare_locked(const struct pool *pool)
+{
+    uint32_t most = pool->limits.max_dialling;
+    return may_open_locked(pool) && (most < 2 || pool->counts.dialling < most / 2);
+}
+
 uint32_t pool_missing(struct pool *pool)
 {
     uint32_t missing = 0;
     pthread_mutex_lock(&pool->mutex);
-    while (!pool->stopped && pool->counts.idle + pool->counts.dialling < pool->limits.min_idle && may_open_locked(pool)) {
+    while (!pool->stopped && pool->counts.idle + pool->counts.dialling < pool->limits.min_idle && may_open_spare_locked(pool)) {
         count_open_locked(pool);
         missing++;
     }

@@ -2,10 +2,11 @@
  *
  * A node is idle (in the FIFO), shared (in use, with room for more exchanges; only where its limit is above 1), spare (dialled ahead of need, not
  * ready yet) or out. Whoever takes a node holds one of its places until he gives it back. The pool opens and closes nothing itself: it tells its caller to, so no system call
- * happens under its mutex. At its limits it keeps a queue of waiters, served in order of arrival by whoever gives something back.
+ * happens under its mutex. At its limits it keeps a queue of waiters, served in order of arrival by whoever gives something back. Where nothing will be
+ * given back, because the upstream does not let itself be dialled, they all leave the queue together with the dial that shows it.
  *
- * Threads: any; one mutex, held for a few pointer writes. Every operation is O(1) but pool_sweep, pool_stop and what they close. Ownership: nodes
- * are embedded in connections, waiters in exchanges. Standards: RFC 5452 9.2 (source ports), RFC 7766 6.2 (reuse, limits, idle time);
+ * Threads: any; one mutex, held for a few pointer writes. Every operation is O(1) but pool_sweep, pool_stop and what they close, and pool_dial_failed.
+ * Ownership: nodes are embedded in connections, waiters in exchanges. Standards: RFC 5452 9.2 (source ports), RFC 7766 6.2 (reuse, limits, idle time);
  * CoreDNS cases 63-70.
  */
 #pragma once
@@ -29,6 +30,7 @@ struct pool_node {
     bool dialling;    /* among pool.dialling */
     bool retired;     /* takes no more; closed when the last place is given back */
     bool spare;       /* dialled ahead of need: the first give is no use of it */
+    uint64_t epoch;   /* pool.epoch when it was dialled */
     uint64_t used_ns;
     uint64_t until_ns; /* when it is too old; UINT64_MAX never */
     uint64_t idle_ns;  /* how long it may stay idle, if that is less than expire; 0 as long as any */
@@ -89,6 +91,7 @@ struct pool {
     bool stopped;
     bool bounded; /* some nodes may stay idle for less time than others */
     bool starved; /* opening failed while others were open: those serve the waiters until one of them is closed */
+    uint64_t epoch; /* ends when the upstream shows that it is there, and when a dial has failed for those who waited */
     struct pool_counts counts;
     atomic_bool low; /* a hint: fewer than min_idle were idle or coming at the last take */
 };
@@ -142,6 +145,11 @@ struct pool_waiter *pool_open_failed(struct pool *pool);
 /** A dialled node is ready. @return as pool_open_failed */
 struct pool_waiter *pool_ready(struct pool *pool, struct pool_node *node);
 
+/** The dial of a node, or its handshake, has failed; pool_lost follows. Whoever waits would fare no better, unless since it began another node has
+ *  become ready, an exchange has succeeded, or another dial has failed for those who waited then: who waits now has only come since.
+ *  @return all waiters, chained by next, out of the queue and the caller's; NULL when they stay */
+struct pool_waiter *pool_dial_failed(struct pool *pool, const struct pool_node *node);
+
 /** Queues a waiter after POOL_WAIT.
  *  @param again it has had its turn, in vain: before all others
  *  @return false when the limit is not reached any more: take again */
@@ -174,8 +182,8 @@ void pool_set_limit(struct pool *pool, struct pool_node *node, uint32_t limit);
 /** A node may not stay idle for longer than this, expire allowing; the last one counts. */
 void pool_bound_idle(struct pool *pool, struct pool_node *node, uint64_t idle_ns);
 
-/** A node is going to be closed, wherever it is: nobody gets it any more. Idempotent. */
-void pool_lost(struct pool *pool, struct pool_node *node);
+/** A node is going to be closed, wherever it is: nobody gets it any more. Idempotent. @return whether somebody waits, who may be served by pool_closed */
+bool pool_lost(struct pool *pool, struct pool_node *node);
 
 /** It is closed: only now may another be opened in its place. After pool_lost. @return as pool_open_failed */
 struct pool_waiter *pool_closed(struct pool *pool, struct pool_node *node);
@@ -187,7 +195,8 @@ struct pool_node *pool_sweep(struct pool *pool, uint64_t now_ns, uint64_t spare_
 /** Stops the pool and takes out everything idle and spare, pinned, to be closed by the caller (case 70). */
 struct pool_node *pool_stop(struct pool *pool);
 
-/** How many nodes must be opened now for min_idle of them to be idle; they are counted as POOL_OPENs of the caller. */
+/** How many nodes must be opened now for min_idle of them to be idle; they are counted as POOL_OPENs of the caller. Where dials are limited half of them
+ *  stay for those who ask, so there may be more to open when these are ready. */
 uint32_t pool_missing(struct pool *pool);
 
 void pool_get_counts(struct pool *pool, struct pool_counts *ret);

@@ -5,7 +5,7 @@
  * Failure modes: a reused conn that turns out dead (before arming, or when sending) costs nothing: another is taken, at last a new one. No
  * new socket can be had (descriptors, ports): an idle one is used though the budget allowed a fresh one, else the exchange fails. The
  * limits of the pool are reached: the exchange waits in the pool's queue, with its timer on a loop, and goes on, on the thread of
- * whoever gives something back. A stopped transport fails everything (case 70).
+ * whoever gives something back. An upstream that cannot be dialled ends those who wait for it too. A stopped transport fails everything (case 70).
  */
 #include "transport.h"
 
@@ -231,6 +231,12 @@ uint64_t transport_handshake_timeout(const struct transport *transport)
     return transport->key.handshake_timeout_ns;
 }
 
+uint64_t transport_least_patience(const struct transport *transport, enum phase phase)
+{
+    uint64_t limit = phase == PHASE_HANDSHAKE ? transport->key.handshake_timeout_ns : transport->key.connect_timeout_ns;
+    return limit > 0 && limit < SECOND_NS ? limit : SECOND_NS;
+}
+
 uint32_t transport_places(struct transport *transport, uint32_t proto)
 {
     if (proto == FWD_PROTO_UDP) {
@@ -399,6 +405,14 @@ static struct place open_place(struct transport *t, uint32_t proto, bool fresh, 
     return place;
 }
 
+/* Which limit it is that is reached: of open connections, or of those being opened. */
+static bool all_open(struct pool *pool)
+{
+    struct pool_counts counts;
+    pool_get_counts(pool, &counts);
+    return pool->limits.max_open > 0 && counts.open >= pool->limits.max_open;
+}
+
 static struct place take_place(struct transport *t, uint32_t proto, bool fresh, uint64_t now)
 {
     struct place place = {0};
@@ -419,7 +433,7 @@ static struct place take_place(struct transport *t, uint32_t proto, bool fresh, 
         return place;
     case POOL_REFUSED:
         place.error = FWD_ERR_EXHAUSTED;
-        place.why = "max_conns connections are in use";
+        place.why = all_open(transport_pool(t, proto)) ? "max_conns connections are in use" : "max_handshakes connections are being opened";
         return place;
     case POOL_STOPPED:
         place.error = FWD_ERR_STOPPED;
@@ -457,13 +471,14 @@ static bool wait_claim(struct timer *timer)
         return false;
     }
     exchange_unwait_locked(x, FWD_ERR_TIMEOUT, services_mono(&x->transport->engine->services));
-    x->outcome.why = "all max_conns connections stayed in use";
     return true;
 }
 
 static void wait_fire(struct timer *timer)
 {
     struct exchange *x = (struct exchange *)((char *)timer - offsetof(struct exchange, timer));
+    bool all = all_open(transport_pool(x->transport, x->proto));
+    x->outcome.why = all ? "all max_conns connections stayed in use" : "max_handshakes connections were being opened all the time";
     series_waited(x->transport->series, x->outcome.elapsed_ns);
     exchange_finish(x, atomic_load(&x->home));
 }
@@ -748,12 +763,29 @@ void transport_ready(struct transport *transport, struct conn *conn)
     if (conn->spare) {
         conn->spare = false;
         conn_release(conn, true, services_mono(&transport->engine->services));
+        want_refill(transport); /* not all may have been opened at once */
     }
 }
 
-void transport_lost(struct transport *transport, struct conn *conn)
+struct exchange *transport_dial_failed(struct transport *transport, struct conn *conn)
 {
-    pool_lost(transport_pool(transport, conn->ops->proto), &conn->node);
+    struct exchange *first = NULL, **last = &first;
+    struct pool_waiter *waiter = pool_dial_failed(transport_pool(transport, conn->ops->proto), &conn->node);
+    while (waiter != NULL) {
+        struct exchange *x = exchange_of(waiter);
+        waiter = waiter->next;
+        x->waiter.next = NULL;
+        end_wait(x);
+        x->ended_next = NULL;
+        *last = x;
+        last = &x->ended_next;
+    }
+    return first;
+}
+
+bool transport_lost(struct transport *transport, struct conn *conn)
+{
+    return pool_lost(transport_pool(transport, conn->ops->proto), &conn->node);
 }
 
 void transport_closed(struct transport *transport, struct conn *conn)

@@ -111,8 +111,11 @@ void transport_serve_on(struct transport *transport, struct pool_waiter *waiter,
 void transport_ready(struct transport *transport, struct conn *conn);
 void transport_closed(struct transport *transport, struct conn *conn);
 
-/** A conn of the pool is going to be closed: nobody gets it any more. */
-void transport_lost(struct transport *transport, struct conn *conn);
+/** The dial or handshake of a conn has failed. @return the exchanges that share its fate, chained by ended_next: they waited, and are the caller's now to end */
+struct exchange *transport_dial_failed(struct transport *transport, struct conn *conn);
+
+/** A conn of the pool is going to be closed: nobody gets it any more. @return whether somebody waits for one */
+bool transport_lost(struct transport *transport, struct conn *conn);
 
 /** How many exchanges a new conn may carry at once. */
 uint32_t transport_places(struct transport *transport, uint32_t proto);
@@ -134,6 +137,9 @@ uint64_t transport_dial_timeout(struct transport *transport);
 
 /** How long a TLS handshake may take, nanoseconds. */
 uint64_t transport_handshake_timeout(const struct transport *transport);
+
+/** How long a dial or handshake must have gone on, nanoseconds, for its time-out to say something about the upstream: its limit, but a second at most. */
+uint64_t transport_least_patience(const struct transport *transport, enum phase phase);
 
 /** A dial took this long, or failed after it. */
 void transport_observe_dial(struct transport *transport, uint64_t took_ns);

@@ -423,6 +423,71 @@ START_TEST(max_handshakes)
 }
 END_TEST
 
+/* A black hole, and more queries than may dial: none of them waits for its turn to dial in vain, all go on to the next upstream
+ * when the first dial has timed out. */
+START_TEST(black_hole_does_not_hold_waiters)
+{
+    enum { QUERIES = 200 };
+    deaf_open();
+    struct host *host = host_open(
+        _i, "forward . %s %s {\n policy sequential\n force_tcp\n connect_timeout 200ms\n max_handshakes 4\n}", deaf.text,
+        upstream_addr(up));
+    (void)host_send_batch(host, "hole", QUERIES);
+    host_wait_all(host, 10000);
+    for (uint64_t token = 1; token <= QUERIES; token++) {
+        const struct outcome *outcome = host_outcome(host, token);
+        ck_assert_msg(outcome->error == FWD_OK, "%s", outcome->detail);
+        ck_assert_uint_eq(outcome->attempts, 2);
+        ck_assert_str_eq(outcome->upstream, upstream_addr(up));
+        ck_assert_uint_lt(outcome->elapsed_ns, 1500000000u);
+    }
+    ck_assert_uint_eq(tcp_info(host, "waits"), QUERIES - 4);
+    host_close(host);
+    deaf_close();
+}
+END_TEST
+
+/* Who waits fails as the dial does, in the same words. */
+START_TEST(waiters_fail_with_the_dial)
+{
+    enum { QUERIES = 20 };
+    deaf_open();
+    struct host *host = host_open(
+        _i, "forward . %s {\n force_tcp\n connect_timeout 200ms\n max_handshakes 2\n max_connect_attempts 1\n}", deaf.text);
+    (void)host_send_batch(host, "deaf", QUERIES);
+    host_wait_all(host, 10000);
+    for (uint64_t token = 1; token <= QUERIES; token++) {
+        check_error(host_outcome(host, token), FWD_ERR_TIMEOUT, "dial tcp");
+        ck_assert_uint_eq(host_outcome(host, token)->attempts, 1);
+    }
+    ck_assert_uint_eq(tcp_info(host, "dials"), 2);
+    ck_assert(host_metric(host, "fwd_proxy_errors_total{") >= QUERIES);
+    host_close(host);
+    deaf_close();
+}
+END_TEST
+
+START_TEST(conn_wait_0_refuses_at_max_handshakes)
+{
+    deaf_open();
+    struct host *host =
+        host_open(_i, "forward . %s {\n force_tcp\n max_handshakes 1\n conn_wait 0s\n max_connect_attempts 1\n}", deaf.text);
+    (void)host_send(host, "first.test");
+    check_error(host_ask(host, "second.test"), FWD_ERR_EXHAUSTED, "max_handshakes");
+    host_close_drain(host, 1);
+    deaf_close();
+}
+END_TEST
+
+/* A limit on dials delays spare connections, and no more. */
+START_TEST(spare_connections_at_max_handshakes)
+{
+    struct host *host = host_open(_i, "forward . %s {\n min_idle_conns 16\n max_handshakes 2\n}", upstream_addr(up));
+    host_wait_idle(host, 0, FWD_PROTO_TCP, 16);
+    host_close(host);
+}
+END_TEST
+
 /* Stop with spare connections half open leaves nothing behind (the sanitizer says so). */
 START_TEST(stop_while_spares_dial)
 {
@@ -770,6 +835,10 @@ int main(void)
     add_test(tcase, connect_timeout);
     add_test(tcase, dial_timeout_adapts_case_71);
     add_test(tcase, max_handshakes);
+    add_test(tcase, black_hole_does_not_hold_waiters);
+    add_test(tcase, waiters_fail_with_the_dial);
+    add_test(tcase, conn_wait_0_refuses_at_max_handshakes);
+    add_test(tcase, spare_connections_at_max_handshakes);
     add_test(tcase, stop_while_spares_dial);
     add_test(tcase, advice_on_idle_limit);
     add_test(tcase, advice_on_max_conns);

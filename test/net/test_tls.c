@@ -9,6 +9,7 @@
 #include "suite.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -623,13 +624,103 @@ END_TEST
 
 /* --- limits --------------------------------------------------------------------------------------- */
 
-/* max_handshakes: a cold start with many queries shakes few hands at once, and all are answered. */
+/** Connections that dial or shake hands, by info. */
+static unsigned dialling(struct host *host)
+{
+    static const char key[] = "\"dialling\":";
+    unsigned sum = 0;
+    char *info = host_info(host);
+    for (const char *at = info; (at = strstr(at, key)) != NULL;) {
+        at += strlen(key);
+        sum += (unsigned)strtoul(at, NULL, 10);
+    }
+    free(info);
+    return sum;
+}
+
+/* max_handshakes: a cold start with many queries, and a server that is slow with handshakes. Few are under way at once, and all
+ * queries are answered, on far fewer connections. */
 START_TEST(few_handshakes_at_once)
 {
-    fixture_upstream(KIND_DOT, NULL);
-    struct host *host = fixture_open(_i, "max_handshakes 2");
-    ask_batch(host, "cold", 40);
+    enum { QUERIES = 200, LIMIT = 4 };
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.hello_ms = 5});
+    struct host *host = fixture_open(_i, "max_handshakes 4");
+    uint64_t first = host_send_batch(host, "cold", QUERIES);
+    while (host_completed(host) < QUERIES) {
+        ck_assert_uint_le(dialling(host), LIMIT);
+        host_work(host, 2);
+    }
+    check_batch(host, "cold", first, QUERIES);
+    ck_assert_uint_lt(tls_upstream_counts(up).opened, QUERIES / 2);
     host_close(host);
+}
+END_TEST
+
+/* A black hole behind the TCP handshake: queries that wait for their turn to shake hands go on with those that do. */
+START_TEST(stalled_handshakes_do_not_hold_waiters)
+{
+    enum { QUERIES = 200 };
+    fixture_upstream(KIND_DOT, &stalls[0]);
+    other = authority_upstream(&authority, KIND_DOT, NULL);
+    struct host *host =
+        host_open(_i,
+                  "forward . tls://%s tls://%s {\n tls %s\n tls_servername " SERVER_NAME
+                  "\n policy sequential\n handshake_timeout 200ms\n max_handshakes 4\n}",
+                  tls_upstream_addr(up), tls_upstream_addr(other), authority.ca_file);
+    uint64_t first = host_send_batch(host, "hole", QUERIES);
+    host_wait_all(host, 10000);
+    check_batch(host, "hole", first, QUERIES);
+    for (unsigned i = 0; i < QUERIES; i++) {
+        ck_assert_uint_eq(host_outcome(host, first + i)->attempts, 2);
+        ck_assert_uint_lt(host_outcome(host, first + i)->elapsed_ns, 2000000000u);
+    }
+    host_close(host);
+}
+END_TEST
+
+/* One handshake that stalls while others succeed costs its own query an attempt, and nobody else. */
+START_TEST(stalled_handshake_among_good_ones)
+{
+    enum { QUERIES = 60 };
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.stall_flight = 1, .stall_conn = 1});
+    tls_upstream_set(up, &(struct tls_rule){.delay_ms = 50});
+    struct host *host = fixture_open(_i, "handshake_timeout 300ms\n max_handshakes 4\n max_conns 4\n"
+                                         " max_connect_attempts 1\n max_fails 0");
+    uint64_t first = host_send_batch(host, "among", QUERIES);
+    host_wait_all(host, 10000);
+    unsigned good = 0;
+    for (unsigned i = 0; i < QUERIES; i++) {
+        const struct outcome *outcome = host_outcome(host, first + i);
+        good += outcome->error == FWD_OK;
+        ck_assert_msg(outcome->error == FWD_OK || strncmp(outcome->detail, "handshake tls ", 14) == 0,
+                      "%s", outcome->detail);
+    }
+    ck_assert_uint_eq(good, QUERIES - 1);
+    host_close(host);
+}
+END_TEST
+
+/* Who waits for a server that does not prove who it is learns the same reason. */
+START_TEST(waiters_of_a_wrong_certificate)
+{
+    enum { QUERIES = 20 };
+    struct certificate wrong = certificate_make(
+        &(struct certificate_form){.common_name = "server", .alt_names = "DNS:two.test"},
+        &authority.ca);
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.certificate = &wrong});
+    struct host *host =
+        fixture_open(_i, "max_handshakes 2\n max_connect_attempts 1\n max_fails 0");
+    uint64_t first = host_send_batch(host, "wrong", QUERIES);
+    host_wait_all(host, 10000);
+    for (unsigned i = 0; i < QUERIES; i++) {
+        const struct outcome *outcome = host_outcome(host, first + i);
+        ck_assert_int_eq(outcome->error, FWD_ERR_TLS_VERIFY);
+        check_detail(outcome, "handshake tls ");
+        check_detail(outcome, "hostname mismatch");
+    }
+    ck_assert(_i != MODE_HOST_DRIVEN || tls_upstream_counts(up).opened == 2);
+    host_close(host);
+    certificate_free(&wrong);
 }
 END_TEST
 
@@ -680,6 +771,9 @@ int main(void)
     add_test(tcase, probes_cases_83_84);
     add_test(tcase, probes_verify);
     add_test(tcase, few_handshakes_at_once);
+    add_test(tcase, stalled_handshakes_do_not_hold_waiters);
+    add_test(tcase, stalled_handshake_among_good_ones);
+    add_test(tcase, waiters_of_a_wrong_certificate);
     add_test(tcase, idle_limit_case_67);
     suite_add_tcase(suite, tcase);
     return suite_run(suite);

@@ -50,6 +50,11 @@ void link_flush(struct link *link, bool half)
         link->stalled = true;
         half = setup->stall_half;
     }
+    if (link->flights == 1 && !link->stalled) {
+        pthread_mutex_unlock(&link->up->mutex); /* it can be asked for its counts meanwhile */
+        (void)usleep(setup->hello_ms * 1000);
+        pthread_mutex_lock(&link->up->mutex);
+    }
     if (!link->stalled || half) {
         link_transmit(link, data, half ? len / 2 : len);
     }

@@ -27,6 +27,7 @@ struct tls_setup {
     unsigned stall_flight; /**< from this one of its flights on, counted from 1, nothing is sent */
     bool stall_half;       /**< but half of that flight is */
     unsigned stall_conn;   /**< only on this connection; 0 on all */
+    unsigned hello_ms;     /**< the first flight of each handshake takes its thread so long */
     bool any_address;      /**< reachable at all of 127/8 */
     bool ipv6;             /**< at ::1 instead */
     bool limit_streams;

@@ -298,6 +298,129 @@ END_TEST
 
 /* A node that is lost leaves the FIFO wherever it is; it is booked once however often it is said.
  */
+/* --- waiting for those who dial ----------------------------------------------------------------- */
+
+static struct pool_waiter queue[4];
+
+static struct pool_node *dial(void)
+{
+    struct pool_node *node, *close;
+    ck_assert_int_eq(pool_take(&pool, now, false, &node, &close), POOL_OPEN);
+    ck_assert_uint_lt(opened, 64);
+    node = &nodes[opened++];
+    node->limit = 1;
+    pool_adopt(&pool, node, ADOPT_DIALLING, now, 0);
+    return node;
+}
+
+static void wait_here(struct pool_waiter *waiter)
+{
+    struct pool_node *node, *close;
+    ck_assert_int_eq(pool_take(&pool, now, false, &node, &close), POOL_WAIT);
+    ck_assert(pool_wait(&pool, waiter, false));
+}
+
+/** Two places to dial, both taken; then two waiters. */
+static void open_dialling(struct pool_node *dials[2])
+{
+    open_pool(&(struct pool_limits){.expire_ns = EXPIRE, .max_dialling = 2});
+    memset(queue, 0, sizeof(queue));
+    dials[0] = dial();
+    dials[1] = dial();
+    wait_here(&queue[0]);
+    wait_here(&queue[1]);
+}
+
+/** Closes a node; the first of who waits has its place, and opens nothing. */
+static void close_and_turn(struct pool_node *node, struct pool_waiter *expected)
+{
+    ck_assert(pool_lost(&pool, node) == (expected != NULL));
+    ck_assert_ptr_eq(pool_closed(&pool, node), expected);
+}
+
+/* All who wait end with the dial, in their order, and nobody else can have them. The other dial, which began before they
+ * came, is no second verdict: who comes after the first has a turn of his own. */
+START_TEST(failed_dial_ends_waiters)
+{
+    struct pool_node *dials[2];
+    open_dialling(dials);
+    struct pool_waiter *ended = pool_dial_failed(&pool, dials[0]);
+    ck_assert_ptr_eq(ended, &queue[0]);
+    ck_assert_ptr_eq(ended->next, &queue[1]);
+    ck_assert_ptr_null(ended->next->next);
+    ck_assert(!pool_unwait(&pool, &queue[0]));
+    ck_assert(!pool_unwait(&pool, &queue[1]));
+    wait_here(&queue[2]);
+    wait_here(&queue[3]);
+    ck_assert_ptr_null(pool_dial_failed(&pool, dials[1]));
+    close_and_turn(dials[1], &queue[2]);
+    struct pool_node *third = &nodes[opened++];
+    third->limit = 1;
+    pool_adopt(&pool, third, ADOPT_DIALLING, now, 0);
+    ck_assert_ptr_eq(pool_dial_failed(&pool, third), &queue[3]);
+    lose(dials[0]);
+    lose(third);
+    close_pool();
+}
+END_TEST
+
+/* One that has become ready meanwhile serves them, and so does one whose exchange has succeeded. */
+START_TEST(failed_dial_beside_a_good_one)
+{
+    struct pool_node *dials[2];
+    open_dialling(dials);
+    ck_assert_ptr_eq(pool_ready(&pool, dials[0]), &queue[0]);
+    struct pool_node *third = &nodes[opened++];
+    third->limit = 1;
+    pool_adopt(&pool, third, ADOPT_DIALLING, now, 0);
+    ck_assert_ptr_null(pool_dial_failed(&pool, dials[1]));
+    struct pool_waiter *waiter = NULL;
+    ck_assert_int_eq(pool_give(&pool, dials[0], true, now, &waiter), GAVE_WAITER);
+    ck_assert_ptr_eq(waiter, &queue[1]);
+    pool_unpin(dials[0]);
+    wait_here(&queue[2]);
+    ck_assert_ptr_null(pool_dial_failed(&pool, third));
+    ck_assert(pool_unwait(&pool, &queue[2]));
+    for (unsigned i = 0; i < opened; i++) {
+        lose(&nodes[i]);
+    }
+    close_pool();
+}
+END_TEST
+
+/* A node that is ready, or given up already, has no dial that could fail. */
+START_TEST(failed_dial_of_nobody)
+{
+    struct pool_node *dials[2];
+    open_dialling(dials);
+    ck_assert(pool_lost(&pool, dials[0]));
+    ck_assert_ptr_null(pool_dial_failed(&pool, dials[0]));
+    ck_assert(pool_unwait(&pool, &queue[0]));
+    ck_assert(pool_unwait(&pool, &queue[1]));
+    ck_assert_ptr_null(pool_closed(&pool, dials[0]));
+    lose(dials[1]);
+    close_pool();
+}
+END_TEST
+
+/* Spare nodes may hang in half of the dials; the others are for those who ask. */
+START_TEST(spares_leave_room)
+{
+    static const struct {
+        uint32_t max_dialling, spares;
+    } rooms[] = {{0, 10}, {1, 1}, {2, 1}, {7, 3}, {256, 10}};
+    for (unsigned i = 0; i < sizeof(rooms) / sizeof(*rooms); i++) {
+        open_pool(&(struct pool_limits){
+            .expire_ns = EXPIRE, .min_idle = 10, .max_dialling = rooms[i].max_dialling});
+        ck_assert_uint_eq(pool_missing(&pool), rooms[i].spares);
+        for (unsigned k = 0; k < rooms[i].spares; k++) {
+            ck_assert_ptr_null(pool_open_failed(&pool));
+        }
+        close_pool();
+    }
+}
+END_TEST
+
 START_TEST(lost)
 {
     open_plain();
@@ -463,6 +586,10 @@ int main(void)
     tcase_add_test(tcase, stop_case_70);
     tcase_add_test(tcase, fresh);
     tcase_add_test(tcase, take_instead);
+    tcase_add_test(tcase, failed_dial_ends_waiters);
+    tcase_add_test(tcase, failed_dial_beside_a_good_one);
+    tcase_add_test(tcase, failed_dial_of_nobody);
+    tcase_add_test(tcase, spares_leave_room);
     tcase_add_test(tcase, lost);
     tcase_add_test(tcase, budget_below);
     tcase_add_test(tcase, budget_above);

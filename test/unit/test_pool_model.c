@@ -45,7 +45,7 @@ struct model_node {
     bool closing;
     bool retired, fresh_spare;
     uint32_t used, uses, limit;
-    uint64_t used_ns, until_ns, idle_ns;
+    uint64_t used_ns, until_ns, idle_ns, epoch;
     uint64_t order; /* in its list: the smaller is the nearer to the front; 0 in none */
     bool idle;
 };
@@ -55,8 +55,9 @@ static struct model {
     struct model_node nodes[NODES];
     int queue[WAITERS]; /* waiters in order */
     int queued;
-    uint64_t budget_ns, order;
+    uint64_t budget_ns, order, epoch;
     int last_given;
+    uint64_t shared_fate; /* waiters that ended with a dial */
     uint32_t opening; /* POOL_OPENs that are nobody's node yet */
     bool stopped, starved;
     struct pool_counts counts;
@@ -327,6 +328,7 @@ static enum pool_gave model_give(int i, bool success, int *ret_waiter)
 {
     struct model_node *n = &model.nodes[i];
     model_unlist(i);
+    model.epoch += success && n->state == READY && !n->fresh_spare;
     n->used--;
     n->uses += !n->fresh_spare;
     n->fresh_spare = false;
@@ -418,17 +420,22 @@ static void compare_books(void)
 static struct random rnd;
 static bool ending;
 
-/* A random node that the test holds a place of, in one of the states of the mask; -1 when there is none. */
-static int some_node(unsigned states)
+/* A random node in one of the states of the mask, of which the test holds so many places at least; -1 when there is none. */
+static int some_node_with(unsigned states, uint32_t places)
 {
     int at = (int)below(&rnd, NODES);
     for (int i = 0; i < NODES; i++, at = (at + 1) % NODES) {
         const struct model_node *n = &model.nodes[at];
-        if ((states >> n->state & 1) != 0 && n->used > 0 && !n->closing) {
+        if ((states >> n->state & 1) != 0 && n->used >= places && !n->closing) {
             return at;
         }
     }
     return -1;
+}
+
+static int some_node(unsigned states)
+{
+    return some_node_with(states, 1);
 }
 
 static int free_node(void)
@@ -463,7 +470,7 @@ static void served(int waiter)
 /* Tells both that a node is gone, perhaps only later that it is closed. */
 static void lose(int i)
 {
-    pool_lost(&pool, &nodes[i]);
+    same(pool_lost(&pool, &nodes[i]), model.queued > 0);
     model_close(i, model.stopped ? &model.counts.stopped : &model.counts.died);
     if (below(&rnd, 4) == 0 && !ending) {
         return;
@@ -556,6 +563,7 @@ static void step_opened(void)
         .fresh_spare = how == ADOPT_SPARE,
         .used = 1,
         .limit = limit,
+        .epoch = model.epoch,
         .used_ns = now,
         .until_ns = model.limits.max_age_ns > 0 ? now + model.limits.max_age_ns : UINT64_MAX,
     };
@@ -610,13 +618,14 @@ static void give(int i, bool success)
 
 static void step_ready(void)
 {
-    int i = some_node(1u << DIALLING | 1u << SPARE);
+    int i = some_node_with(1u << DIALLING | 1u << SPARE, 0); /* whoever dialled it may be gone */
     if (i < 0) {
         return;
     }
     int real = waiter_of(pool_ready(&pool, &nodes[i]));
     bool spare = model.nodes[i].state == SPARE;
     model.nodes[i].state = READY;
+    model.epoch++;
     int turn = model_turn();
     same(real, turn);
     served(turn);
@@ -625,9 +634,33 @@ static void step_ready(void)
     }
 }
 
+/* Sometimes of a node that is ready, or being closed: it shows nothing then. */
+static void step_dial_failed(void)
+{
+    int i = below(&rnd, 4) == 0 ? (int)below(&rnd, NODES) : some_node_with(1u << DIALLING | 1u << SPARE, 0);
+    const struct model_node *n = &model.nodes[i < 0 ? 0 : i];
+    if (i < 0 || n->state == GONE) {
+        return;
+    }
+    bool dials = n->state != READY && !n->closing;
+    bool all = dials && n->epoch == model.epoch && model.queued > 0;
+    struct pool_waiter *waiter = pool_dial_failed(&pool, &nodes[i]);
+    for (; all && model.queued > 0; waiter = waiter->next) {
+        int w = model_pop();
+        same(waiter_of(waiter), w);
+        served(w);
+        model.shared_fate++;
+    }
+    same(waiter_of(waiter), -1);
+    model.epoch += all;
+    if (dials) {
+        lose(i);
+    }
+}
+
 static void step_give(void)
 {
-    int i = some_node(1u << READY);
+    int i = some_node(below(&rnd, 8) == 0 ? 1u << DIALLING : 1u << READY);
     if (i >= 0) {
         give(i, below(&rnd, 10) != 0);
     }
@@ -734,8 +767,9 @@ static void step_stop(void)
 
 static void step_missing(void)
 {
-    uint32_t missing = 0;
-    while (!model.stopped && model_idle() + model_dialling() < model.limits.min_idle && model_may_open()) {
+    uint32_t missing = 0, most = model.limits.max_dialling;
+    while (!model.stopped && model_idle() + model_dialling() < model.limits.min_idle && model_may_open() &&
+           (most < 2 || model_dialling() < most / 2)) {
         model.opening++;
         missing++;
     }
@@ -756,8 +790,10 @@ static void any_step(void)
         step_give();
     } else if (dice < 880) {
         step_unwait();
-    } else if (dice < 910) {
+    } else if (dice < 895) {
         step_lost();
+    } else if (dice < 910) {
+        step_dial_failed();
     } else if (dice < 930) {
         step_next();
     } else if (dice < 950) {
@@ -828,6 +864,7 @@ static void end_world(void)
 START_TEST(same_as_the_model)
 {
     struct pool_counts total = {0};
+    uint64_t shared_fate = 0;
     rnd.state = seed;
     for (step = 0, world = 0; step < steps_wanted; world++) {
         begin_world();
@@ -842,12 +879,14 @@ START_TEST(same_as_the_model)
         total.overflow += model.counts.overflow;
         total.used_up += model.counts.used_up;
         total.renewed += model.counts.renewed;
+        shared_fate += model.shared_fate;
     }
     /* the walk goes where the rules are */
-    ck_assert(total.hits > 0 && total.waits > 0 && total.overflow > 0 && total.used_up > 0 && total.renewed > 0);
+    ck_assert(total.hits > 0 && total.waits > 0 && total.overflow > 0 && total.used_up > 0 && total.renewed > 0 && shared_fate > 0);
     if (steps_wanted > STEPS) {
-        (void)fprintf(stderr, "# %llu steps, %llu worlds: %llu hits, %llu waits\n", (unsigned long long)step,
-                      (unsigned long long)world, (unsigned long long)total.hits, (unsigned long long)total.waits);
+        (void)fprintf(stderr, "# %llu steps, %llu worlds: %llu hits, %llu waits, %llu of them ended by a dial\n", (unsigned long long)step,
+                      (unsigned long long)world, (unsigned long long)total.hits, (unsigned long long)total.waits,
+                      (unsigned long long)shared_fate);
     }
 }
 END_TEST
@@ -867,12 +906,12 @@ static struct shared_node {
 static struct turn {
     struct pool_waiter waiter;
     struct pool_node *node;
-    atomic_int given; /* 0 not yet, 1 a place on node, 2 a POOL_OPEN */
+    atomic_int given; /* 0 not yet, 1 a place on node, 2 a POOL_OPEN, 3 a dial has failed */
 } turns[THREADS];
 
 static atomic_uint open_now;
 static const char *_Atomic fault;
-static atomic_ulong waited, canceled;
+static atomic_ulong waited, canceled, failed;
 
 static void require(bool holds, const char *what)
 {
@@ -912,6 +951,18 @@ static void serve_others(void)
     }
 }
 
+static void fail_dial(struct pool_node *node)
+{
+    struct pool_waiter *waiter = pool_dial_failed(&pool, node);
+    while (waiter != NULL) {
+        struct turn *turn = (struct turn *)waiter;
+        waiter = waiter->next; /* the turn's thread may queue up again */
+        atomic_fetch_add(&failed, 1);
+        atomic_store(&turn->given, 3);
+    }
+    end_node(node);
+}
+
 static struct pool_node *open_node(struct random *r)
 {
     if (below(r, 16) == 0) {
@@ -926,6 +977,10 @@ static struct pool_node *open_node(struct random *r)
             node->limit = below(r, 2) == 0 ? 1 : SHARED;
             require(atomic_fetch_add(&open_now, 1) < MAX_OPEN, "more nodes than max_open");
             pool_adopt(&pool, node, ADOPT_DIALLING, now, 0);
+            if (node->limit == 1 && below(r, 16) == 0) { /* nobody else is on it */
+                fail_dial(node);
+                return NULL;
+            }
             grant(pool_ready(&pool, node), NULL);
             return node;
         }
@@ -950,6 +1005,9 @@ static struct pool_node *await(struct turn *turn, struct random *r)
             require(false, "a waiter was forgotten");
             return NULL;
         }
+    }
+    if (atomic_load(&turn->given) == 3) {
+        return NULL;
     }
     if (atomic_load(&turn->given) == 2) {
         return open_node(r);
@@ -1032,9 +1090,11 @@ START_TEST(many_threads)
     ck_assert_uint_eq(c.waiting, 0);
     ck_assert_uint_eq(c.dials, c.died + c.used_up + c.overflow + c.expired + c.aged + c.stopped);
     ck_assert_uint_gt(atomic_load(&waited), 0);
+    ck_assert_uint_gt(atomic_load(&failed), 0);
     if (steps_wanted > STEPS) {
-        (void)fprintf(stderr, "# %d threads: %llu hits, %lu waits, %lu canceled, %llu nodes\n", THREADS,
-                      (unsigned long long)c.hits, atomic_load(&waited), atomic_load(&canceled), (unsigned long long)c.dials);
+        (void)fprintf(stderr, "# %d threads: %llu hits, %lu waits, %lu canceled, %lu ended by a dial, %llu nodes\n", THREADS,
+                      (unsigned long long)c.hits, atomic_load(&waited), atomic_load(&canceled), atomic_load(&failed),
+                      (unsigned long long)c.dials);
     }
     pool_fini(&pool);
 }
