@@ -111,13 +111,18 @@ void exchange_cancel(struct exchange *x, uint64_t word)
     }
 }
 
-/* An exchange has ended without an answer: what becomes of its conn. On a conn for one exchange at a time a late answer must not meet a later
+/* An exchange has ended without an answer: what becomes of its conn. One that still dials, and whose query had no more time, goes on and is the
+ * next one's. On a conn for one exchange at a time a late answer must not meet a later
  * query, so it is closed (case 79). A shared one goes on, unless nothing at all has come since the exchange was sent: then it is dead, and
  * what else is on it is tried elsewhere. */
 static void exchange_left(struct exchange *x, struct conn *conn)
 {
     bool timed_out = x->outcome.error == FWD_ERR_TIMEOUT;
     if (timed_out && x->outcome.phase != PHASE_READ) {
+        if (!conn_was_given_time(conn, x->outcome.phase)) {
+            conn_release(conn, true, services_mono(conn->loop->services));
+            return;
+        }
         transport_observe_dial(conn->transport, services_mono(conn->loop->services) - conn->dialled_ns);
     }
     if (conn->node.shareable && !(timed_out && (x->outcome.phase != PHASE_READ || conn->heard_ns < x->started_ns))) {

@@ -1,6 +1,6 @@
 /* The pool: the connections of one kind to one upstream; the idle ones first in, first out.
  *
- * A node is idle (in the FIFO), shared (in use, with room for more exchanges; only where its limit is above 1), spare (dialled ahead of need, not
+ * A node is idle (in the FIFO, perhaps still dialling for somebody who did not wait for it), shared (in use, with room for more exchanges; only where its limit is above 1), spare (dialled ahead of need, not
  * ready yet) or out. Whoever takes a node holds one of its places until he gives it back. The pool opens and closes nothing itself: it tells its caller to, so no system call
  * happens under its mutex. At its limits it keeps a queue of waiters, served in order of arrival by whoever gives something back. Where nothing will be
  * given back, because the upstream does not let itself be dialled, they all leave the queue together with the dial that shows it.

@@ -700,6 +700,31 @@ START_TEST(stalled_handshake_among_good_ones)
 }
 END_TEST
 
+/* A handshake that its query leaves, since the time for all attempts is over, goes on; the next query has the connection. */
+START_TEST(handshake_outlives_its_query)
+{
+    struct fake_clock fake;
+    const struct service services[] = {{FWD_CLOCK_ID, &fake.table}, {NULL, NULL}};
+    fake_clock_init(&fake);
+    /* longer than a loop sleeps that does not know of the clock's jump */
+    fixture_upstream(KIND_DOT, &(struct tls_setup){.stall_flight = 1, .stall_conn = 1, .hello_ms = 1500});
+    struct host *host = fixture_open_with(_i, services, "handshake_timeout 4500ms\n max_fails 0");
+    uint64_t token = host_send(host, "late.test");
+    work_until(host, tls_upstream_counts(up).opened == 1);
+    host_work(host, 50); /* we know that it is connected */
+    fake_clock_advance(&fake, 4600);
+    work_until(host, tls_upstream_counts(up).opened == 2);
+    host_work(host, 50);
+    fake_clock_advance(&fake, 500);
+    const struct outcome *outcome = host_wait(host, token, 5000);
+    ck_assert_int_eq(outcome->error, FWD_ERR_TIMEOUT);
+    check_detail(outcome, "handshake tls ");
+    ask_good(host, "next.test");
+    ck_assert_uint_eq(tls_upstream_counts(up).opened, 2);
+    host_close(host);
+}
+END_TEST
+
 /* Who waits for a server that does not prove who it is learns the same reason. */
 START_TEST(waiters_of_a_wrong_certificate)
 {
@@ -773,6 +798,7 @@ int main(void)
     add_test(tcase, few_handshakes_at_once);
     add_test(tcase, stalled_handshakes_do_not_hold_waiters);
     add_test(tcase, stalled_handshake_among_good_ones);
+    add_test(tcase, handshake_outlives_its_query);
     add_test(tcase, waiters_of_a_wrong_certificate);
     add_test(tcase, idle_limit_case_67);
     suite_add_tcase(suite, tcase);
