@@ -460,6 +460,7 @@ static void stanza_init(struct config_stanza *stanza)
     stanza->port_budget = 1000;
     stanza->pipeline = 1;
     stanza->conn_wait_ns = 5 * SECOND;
+    stanza->max_handshakes = 64;
     stanza->handshake_timeout_ns = 2 * SECOND;
     stanza->tls_servername = "";
 }

@@ -79,7 +79,7 @@ struct config_stanza {
     uint32_t max_conns; /**< 0 unlimited */
     uint32_t min_idle_conns;
     uint32_t max_conn_uses;  /**< 0 unlimited */
-    uint32_t max_handshakes; /**< 0 unlimited */
+    uint32_t max_handshakes; /**< 0 unlimited; default 64 */
     uint32_t max_age_jitter; /**< per cent */
     uint64_t conn_wait_ns;   /**< 0 refuses at once */
     uint64_t connect_timeout_ns; /**< 0 adaptive (case 71) */

@@ -122,6 +122,7 @@ START_TEST(defaults)
     ck_assert_uint_eq(stanza->health_interval_ns, UINT64_C(500000000));
     ck_assert_uint_eq(stanza->max_fails, 2);
     ck_assert_uint_eq(stanza->port_budget, 1000);
+    ck_assert_uint_eq(stanza->max_handshakes, 64);
     ck_assert(!stanza->has_max_connect_attempts);
     ck_assert(!stanza->has_tls);
     config_destroy(config);
