@@ -633,7 +633,10 @@ START_TEST(upstream_cannot_be_opened)
     ck_assert_uint_eq(logged("the new ones cannot be opened: "), 1);
     ck_assert(info_says(upstream_addr(one)));
     say("127.0.0.2", 3600); /* no further lookup brings it about */
-    work_until(host, !is_asked(200));
+    for (unsigned tries = 0; tries < 3000 && is_asked(200); tries++) {
+        host_work(host, 5); /* c-ares asks again after 5 s what got no answer */
+    }
+    ck_assert(!is_asked(200));
     ck_assert_int_eq(rename(moved, authority.ca_file), 0);
     work_until(host, info_says(upstream_addr(two)));
     ck_assert_uint_eq(logged("upstreams from now on"), 1);
