@@ -3,7 +3,7 @@
  * Owner: serve's thread until an exchange is in flight, then the I/O thread that ends it; never two (with several in flight race.h says who). Memory is type-stable: a slot is
  * reused but not freed while the engine lives, and `word` counts its uses, so a handle of an ended query is recognised.
  *
- * Threads: slab any; delivery on the loop's thread. Limits: about 1 KiB per query in flight; wire beyond 400 octets is allocated.
+ * Threads: slab any; delivery on the loop's thread. Limits: about 1 KiB per query in flight; wire beyond 256 octets is allocated.
  */
 #pragma once
 
@@ -22,7 +22,7 @@ struct race;
 struct stanza;
 
 enum {
-    QUERY_INLINE = 400,
+    QUERY_INLINE = 256,
     QUERY_DETAIL = 224,
     QUERY_FEW = 16,
     QUERY_MAX_UPSTREAMS = 255, /* of a stanza, after expansion of files and host names */
