@@ -12,7 +12,7 @@
 
 #include <stdatomic.h>
 
-enum { PENDING_INLINE = 320, PENDING_MAX = 1 << 17 };
+enum { PENDING_INLINE = 192, PENDING_MAX = 1 << 17 };
 
 struct port;
 struct server;
