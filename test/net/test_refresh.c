@@ -555,9 +555,27 @@ START_TEST(resolver_spellings_case_37)
 }
 END_TEST
 
+static bool hosts_file_knows_localhost(void)
+{
+    char line[512];
+    bool found = false;
+    FILE *file = fopen("/etc/hosts", "r");
+    while (file != NULL && !found && fgets(line, sizeof(line), file) != NULL) {
+        found = line[0] != '#' && strstr(line, "localhost") != NULL;
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return found;
+}
+
 /* Without `resolver` the system is asked; what its hosts file says has no TTL. */
 START_TEST(system_resolver)
 {
+    if (!hosts_file_knows_localhost()) {
+        fprintf(stderr, "SKIPPED: this machine has no hosts file with localhost\n");
+        return;
+    }
     host = host_open_with(_i, with_log,
                           "forward . localhost:%u {\n resolve_interval 50ms\n policy sequential\n}",
                           upstream_port(one));
