@@ -59,6 +59,15 @@ def fields(data):
     return found
 
 
+
+def knows_localhost():
+    """A base system may have no hosts file."""
+    try:
+        return socket.gethostbyname("localhost") == "127.0.0.1"
+    except OSError:
+        return False
+
+
 class Frame:
     """One dnstap frame, by the names of the schema."""
 
@@ -424,6 +433,7 @@ class Dnstap(suite.Case):
         self.assertTrue(collector.wait(lambda c: c.finished == 1))
         self.assertEqual(len(collector.frames), 4 * len(names))
 
+    @unittest.skipUnless(knows_localhost(), "localhost is not 127.0.0.1 here")
     def test_tls_is_verified(self):
         folder = self.authority()
         collector = self.tls_collector(folder)
