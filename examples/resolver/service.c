@@ -13,8 +13,8 @@
 #include "log.h"
 #include "poke.h"
 
-#include <sched.h>
 #include <malloc.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,8 +33,8 @@ static const void *service_get(void *arg, const char *id)
     return strcmp(id, FWD_LOG_ID) == 0 ? &log_service : NULL;
 }
 
-/* Half of the CPUs: the kernel's part of the work, most of it, and the neighbours have the others. With a worker for each of two CPUs a query cost
- * a sixth more, in wake-ups. */
+/* Half of the CPUs: the kernel's part of the work, most of it, and the neighbours have the others.
+ * With a worker for each of two CPUs a query cost a sixth more, in wake-ups. */
 static unsigned worker_count(void)
 {
     cpu_set_t set;
