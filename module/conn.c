@@ -12,6 +12,7 @@
 #include "addr.h"
 #include "loop.h"
 #include "transport.h"
+#include "turn.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -387,7 +388,7 @@ void conn_release(struct conn *conn, bool success, uint64_t now_ns)
     case GAVE_KEPT:
         break;
     case GAVE_WAITER:
-        transport_serve_on(transport, waiter, conn);
+        turn_give(waiter, conn);
         break;
     case GAVE_CLOSE:
         loop_bury(conn->loop, conn);
@@ -523,7 +524,7 @@ static void share_fate(struct conn *conn, int sys_errno, enum phase phase, struc
     while (*failed != NULL) {
         failed = &(*failed)->ended_next;
     }
-    *failed = transport_dial_failed(conn->transport, conn);
+    *failed = turn_dial_failed(conn->transport, conn);
     for (struct exchange *x = *failed; x != NULL; x = x->ended_next) {
         x->outcome = (struct outcome){
             .error = exchange_error_of(sys_errno),

@@ -662,6 +662,13 @@ uint32_t pool_missing(struct pool *pool)
     return missing;
 }
 
+bool pool_all_open(struct pool *pool)
+{
+    struct pool_counts counts;
+    pool_get_counts(pool, &counts);
+    return pool->limits.max_open > 0 && counts.open >= pool->limits.max_open;
+}
+
 void pool_get_counts(struct pool *pool, struct pool_counts *ret)
 {
     pthread_mutex_lock(&pool->mutex);

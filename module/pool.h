@@ -199,4 +199,7 @@ struct pool_node *pool_stop(struct pool *pool);
  *  stay for those who ask, so there may be more to open when these are ready. */
 uint32_t pool_missing(struct pool *pool);
 
+/** Whether as many nodes are open as may be. */
+bool pool_all_open(struct pool *pool);
+
 void pool_get_counts(struct pool *pool, struct pool_counts *ret);

@@ -104,15 +104,12 @@ static inline struct pool *transport_pool(struct transport *transport, uint32_t 
 bool transport_exchange(struct transport *transport, struct exchange *x, uint32_t proto, uint32_t flags, uint64_t now_ns,
                         struct outcome *ret_outcome);
 
-/** A place on a pinned conn is a waiter's now. Any thread. */
-void transport_serve_on(struct transport *transport, struct pool_waiter *waiter, struct conn *conn);
+/** Has the refill timer fire soon, but not before refill_ns, unless it is about to, or nothing is to be kept ready. Any thread. */
+void transport_want_refill(struct transport *transport);
 
 /** A conn of the pool is ready, or has just been closed: what follows for those who wait. */
 void transport_ready(struct transport *transport, struct conn *conn);
 void transport_closed(struct transport *transport, struct conn *conn);
-
-/** The dial or handshake of a conn has failed. @return the exchanges that share its fate, chained by ended_next: they waited, and are the caller's now to end */
-struct exchange *transport_dial_failed(struct transport *transport, struct conn *conn);
 
 /** A conn of the pool is going to be closed: nobody gets it any more. @return whether somebody waits for one */
 bool transport_lost(struct transport *transport, struct conn *conn);
