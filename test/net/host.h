@@ -27,10 +27,12 @@ enum { SHARED_LOOPS = 2 };
 /** Lets the module work until something holds; fails the test when it does not within 5 s. */
 #define work_until(host, condition)                                                                \
     do {                                                                                           \
-        for (unsigned tries_ = 0; tries_ < 1000 && !(condition); tries_++) {                       \
+        unsigned tries_ = 0;                                                                       \
+        bool holds_;                                                                               \
+        while (!(holds_ = (condition)) && tries_++ < 1000) {                                       \
             host_work(host, 5);                                                                    \
         }                                                                                          \
-        ck_assert(condition);                                                                      \
+        ck_assert_msg(holds_, "%s does not hold within 5 s", #condition);                          \
     } while (0)
 
 /** What became of one query. Read it only once it has ended. */
