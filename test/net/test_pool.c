@@ -39,19 +39,12 @@ static unsigned ask_over(struct host *host, uint32_t proto, unsigned idle)
     return proto == FWD_PROTO_TCP ? seen.conn : seen.port;
 }
 
-/** Answers the first three queries 30, 60 and 90 ms after they came. */
-static void one_after_the_other(void *arg, const struct upstream_seen *query,
-                                struct upstream_rule *rule)
-{
-    rule->delay_ms = query->number <= 3 ? 30 * query->number : 0;
-}
-
 /** Has count queries in flight at once, so that count connections are opened, and waits until they
  * are done. */
 static void ask_at_once(struct host *host, uint32_t proto, unsigned count)
 {
-    struct upstream_rule slow = {.delay_ms = 100};
-    upstream_set(up, &slow);
+    struct upstream_rule together = {.hold = count};
+    upstream_set(up, &together);
     for (unsigned i = 0; i < count; i++) {
         (void)(proto == FWD_PROTO_TCP ? host_send_tcp(host, "pool.test")
                                       : host_send(host, "pool.test"));
@@ -65,18 +58,13 @@ static void ask_at_once(struct host *host, uint32_t proto, unsigned count)
 static void check_fifo(int mode, uint32_t proto)
 {
     unsigned order[3];
-    upstream_script(up, one_after_the_other, NULL);
     struct host *host = host_open(mode, "forward . %s {\n port_budget 0\n}", upstream_addr(up));
-    for (unsigned i = 0; i < 3; i++) {
-        (void)(proto == FWD_PROTO_TCP ? host_send_tcp(host, "fifo.test")
-                                      : host_send(host, "fifo.test"));
-    }
-    host_wait_all(host, 5000);
+    ask_at_once(host, proto, 3);
     host_wait_idle(host, 0, proto, 3);
     for (unsigned i = 0; i < 3; i++) {
-        struct upstream_seen seen = upstream_seen(up, i);
-        order[i] = proto == FWD_PROTO_TCP ? seen.conn : seen.port;
+        order[i] = ask_over(host, proto, 3);
     }
+    ck_assert(order[0] != order[1] && order[1] != order[2] && order[2] != order[0]);
     for (unsigned i = 0; i < 9; i++) {
         ck_assert_uint_eq(ask_over(host, proto, 3), order[i % 3]);
     }
@@ -299,7 +287,8 @@ START_TEST(budget_is_per_second)
         ck_assert(outcome_good(host_ask(host, "life.test"), "life.test"));
         fake_clock_advance(&fake, 110);
     }
-    ck_assert_uint_eq(upstream_counts(up).ports, 40);
+    ck_assert_uint_eq(host_pool(host, 0, FWD_PROTO_UDP).misses, 40);
+    ck_assert_uint_ge(upstream_counts(up).ports, 36); /* two sockets may get one port, one after the other */
     for (unsigned i = 0; i < 200; i++) {
         ck_assert(outcome_good(host_ask(host, "life.test"), "life.test"));
         fake_clock_advance(&fake, 10);
@@ -406,10 +395,10 @@ START_TEST(new_connection_closed_case_78)
 }
 END_TEST
 
-/** Answers the first query too late, the others at once. */
+/** Answers the first query together with the second, the others at once. */
 static void first_too_late(void *arg, const struct upstream_seen *query, struct upstream_rule *rule)
 {
-    rule->delay_ms = query->number == 1 ? 500 : 0;
+    rule->hold = query->number <= 2 ? 2 : 0;
 }
 
 /* case 79: a socket on which an answer is outstanding is closed, so that the late answer meets
@@ -417,15 +406,17 @@ static void first_too_late(void *arg, const struct upstream_seen *query, struct 
 START_TEST(timed_out_socket_is_closed_case_79)
 {
     upstream_script(up, first_too_late, NULL);
-    struct host *host = host_open(_i,
-                                  "forward . %s {\n port_budget 0\n read_timeout 200ms\n "
-                                  "max_connect_attempts 1\n max_fails 0\n}",
-                                  upstream_addr(up));
-    ck_assert_int_eq(host_ask(host, "late.test")->error, FWD_ERR_TIMEOUT);
+    struct host *host = host_open_with(_i, fake_services,
+                                       "forward . %s {\n port_budget 0\n read_timeout 200ms\n "
+                                       "max_connect_attempts 1\n max_fails 0\n}",
+                                       upstream_addr(up));
+    uint64_t late = host_send(host, "late.test");
+    work_until(host, upstream_counts(up).queries == 1);
+    fake_clock_advance(&fake, 210);
+    ck_assert_int_eq(host_wait(host, late, 5000)->error, FWD_ERR_TIMEOUT);
     ck_assert_uint_eq(host_pool(host, 0, FWD_PROTO_UDP).idle, 0);
-    for (unsigned i = 0; i < 40; i++) {
+    for (unsigned i = 0; i < 5; i++) {
         ck_assert(outcome_good(host_ask(host, "late.test"), "late.test"));
-        host_work(host, 10);
     }
     ck_assert_uint_ne(upstream_seen(up, 0).port, upstream_seen(up, 1).port);
     host_close(host);

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #define NS_PER_MS 1000000u
+#define HELD UINT64_MAX /* due when others have come */
 
 struct stream {
     struct stream *next;
@@ -60,6 +61,7 @@ struct upstream {
     void *pick_arg;
     struct stream *streams;
     struct action *actions; /* by due_ns */
+    unsigned held;          /* queries whose answers are */
     enum ending kill_how;
     uint64_t kill_interval_ns, kill_due_ns;
     struct upstream_seen *seen;
@@ -132,6 +134,23 @@ static void schedule(struct upstream *up, const struct action *like, uint64_t du
     }
     action->next = *at;
     *at = action;
+}
+
+/** What is held is due before all else. */
+static void release_held(struct upstream *up)
+{
+    struct action **at = &up->actions;
+    while (*at != NULL && (*at)->due_ns != HELD) {
+        at = &(*at)->next;
+    }
+    struct action *held = *at;
+    *at = NULL;
+    for (at = &held; *at != NULL; at = &(*at)->next) {
+        (*at)->due_ns = 0;
+    }
+    *at = up->actions;
+    up->actions = held;
+    up->held = 0;
 }
 
 /** Closes a connection; the loop frees it. */
@@ -259,7 +278,8 @@ static void react(struct upstream *up, const struct action *like, const struct u
             message[2] |= 0x02;
             memset(message + 6, 0, 6);
         }
-        schedule_message(up, like, now + (uint64_t)rule->delay_ms * NS_PER_MS, message, len, rule);
+        uint64_t due_ns = rule->hold > 1 ? HELD : now + (uint64_t)rule->delay_ms * NS_PER_MS;
+        schedule_message(up, like, due_ns, message, len, rule);
     }
 out:
     free(message);
@@ -298,6 +318,9 @@ static void handle_query(struct upstream *up, const struct action *like, uint16_
         up->pick(up->pick_arg, query, &rule);
     }
     react(up, like, query, &rule);
+    if (rule.hold > 1 && ++up->held >= rule.hold) {
+        release_held(up);
+    }
     pthread_cond_broadcast(&up->changed);
 }
 

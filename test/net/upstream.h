@@ -27,6 +27,7 @@ enum ending { END_NONE, END_FIN, END_RST };
 /** What is done with one query. All zero: the good answer at once. */
 struct upstream_rule {
     unsigned delay_ms;   /**< before the good answer */
+    unsigned hold;       /**< the good answers come when so many are due, in order; 0, 1: each at once */
     bool drop;           /**< no good answer at all */
     unsigned rcode;      /**< of the answer, and of BAD_BARE_ERROR if not 0 */
     size_t pad;          /**< size of a TXT record added to it */
