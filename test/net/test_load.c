@@ -160,7 +160,7 @@ START_TEST(kill_latency_rst_case_49_78)
 }
 END_TEST
 
-/* Upstreams restart in turn, so that one is alive at any time. */
+/* Upstreams restart in turn, so that one is alive at any time, and known to be: one that is taken for down is asked only when the other one is, too. */
 static void check_restarts(int mode, bool tcp)
 {
     enum { COUNT = 1200, ROUNDS = 6 };
@@ -171,10 +171,13 @@ static void check_restarts(int mode, bool tcp)
         upstream_addr(ups[0]), upstream_addr(ups[1]));
     start_senders(senders, &host, COUNT, tcp);
     for (unsigned round = 0; round < ROUNDS; round++) {
+        struct host *at = atomic_load(&host);
+        struct fwd_proxy *proxy = at->proxies->at(at->instance, round % 2);
         upstream_down(ups[round % 2]);
-        host_work(host, 150);
+        host_work(at, 150);
         upstream_up(ups[round % 2]);
-        host_work(host, 100);
+        work_until(at, at->proxies->fails(proxy) == 0);
+        host_work(at, 50);
     }
     host_work(host, 200);
     join_senders(senders);
