@@ -1,6 +1,7 @@
 """The daemon under test and the upstreams that it forwards to, over real sockets on ports of the kernel's choice."""
 
 import os
+import random
 import re
 import signal
 import socket
@@ -40,6 +41,20 @@ def same_port():
         except OSError:
             udp.close()
             tcp.close()
+
+
+def free_port(host="127.0.0.1"):
+    """A port that is free over UDP and TCP, for a program that is told a number. It lies below those that the kernel gives out, so that nobody gets
+    it by chance before the program binds it."""
+    while True:
+        port = random.randrange(10240, 32768)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            try:
+                udp.bind((host, port))
+                socket.create_server((host, port)).close()
+                return port
+            except OSError:
+                pass
 
 
 class Upstream:

@@ -11,17 +11,12 @@ import time
 
 import suite
 import wire
-from daemon import PATIENCE
+from daemon import PATIENCE, free_port
 from test_dnstap import FORWARDER_QUERY, FORWARDER_RESPONSE, Collector
 from wire import Message
 
 NAME = "one.test"
 DOT, DOH = 3, 4  # of dnstap's SocketProtocol
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 class Server:

@@ -1,14 +1,13 @@
 """The daemon's replies beside a real CoreDNS's, octet by octet (cases 91 to 94). Skipped unless FWD_COREDNS names a binary."""
 
 import os
-import socket
 import subprocess
 import time
 import unittest
 
 import suite
 import wire
-from daemon import PATIENCE, Daemon
+from daemon import PATIENCE, Daemon, free_port
 from wire import Message
 
 COREDNS = os.environ.get("FWD_COREDNS")
@@ -87,8 +86,7 @@ class Same(suite.Case):
         cls.upstream = suite.Upstream(upstream_answer)
         text = "test:{} {{\n bind 127.0.0.1\n forward . {} {{\n max_fails 0\n prefer_udp\n }}\n}}\n"
         cls.ours = Daemon(text.format(0, cls.upstream.address))
-        with socket.create_server(("127.0.0.1", 0)) as sock:  # after ours has its port: CoreDNS would share it
-            cls.port = sock.getsockname()[1]
+        cls.port = free_port()
         conf = os.path.join(cls.ours.directory.name, "coredns")
         with open(conf, "w", encoding="utf-8") as file:
             file.write(text.format(cls.port, cls.upstream.address))

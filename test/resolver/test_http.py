@@ -16,7 +16,7 @@ import unittest
 import certificates
 import suite
 import wire
-from daemon import PATIENCE, validate
+from daemon import PATIENCE, free_port, validate
 from wire import Message
 
 
@@ -235,8 +235,7 @@ class Health(Http):
         self.assertRegex(server.errors, r"^listen tcp 127\.0\.0\.1:\d+: bind: address already in use\n$")
 
     def test_one_address_for_all(self):
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            port = sock.getsockname()[1]
+        port = free_port()
         server = self.start(f"health 127.0.0.1:{port}\n ready 127.0.0.1:{port}\n prometheus 127.0.0.1:{port}")
         for path in ("/health", "/ready", "/metrics", "/forward"):
             self.assertEqual(self.get(port, path)[0], 200, path)

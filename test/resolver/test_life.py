@@ -12,7 +12,7 @@ import unittest
 
 import suite
 import wire
-from daemon import PATIENCE, RESOLVER, answer_a, frame, read_frame
+from daemon import PATIENCE, RESOLVER, answer_a, frame, free_port, read_frame
 from wire import Message
 
 
@@ -38,8 +38,7 @@ class Start(suite.Case):
 
     def test_quiet(self):
         upstream = self.upstream()
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            port = sock.getsockname()[1]
+        port = free_port()
         server = self.daemon(corefile(upstream, port), "-quiet", started=False)
         deadline = time.monotonic() + PATIENCE
         reply = None
@@ -53,8 +52,7 @@ class Start(suite.Case):
 
     def test_default_port(self):
         upstream = self.upstream()
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            port = sock.getsockname()[1]
+        port = free_port()
         text = f". {{\n bind 127.0.0.1\n forward . {upstream.address}\n}}\n"
         server = self.daemon(text, f"--dns.port={port}")
         self.assertEqual(server.port, port)
@@ -71,13 +69,11 @@ class Start(suite.Case):
 
     def test_udp_port_in_use(self):
         upstream = self.upstream()
-        with socket.create_server(("127.0.0.1", 0)) as tcp:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-                port = tcp.getsockname()[1]
-                taken.bind(("127.0.0.1", port))
-                tcp.close()
-                server = self.daemon(corefile(upstream, port), started=False)
-                self.assertEqual(server.wait(), 1)
+        port = free_port()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind(("127.0.0.1", port))
+            server = self.daemon(corefile(upstream, port), started=False)
+            self.assertEqual(server.wait(), 1)
         self.assertEqual(server.errors, f"listen udp 127.0.0.1:{port}: bind: address already in use\n")
 
     def test_address_that_is_not_ours(self):
@@ -287,8 +283,7 @@ class Reload(suite.Case):
         upstream = self.upstream()
         base = corefile(upstream)
         server = self.daemon(base)
-        with socket.create_server(("127.0.0.2", 0)) as sock:
-            port = sock.getsockname()[1]
+        port = free_port("127.0.0.2")
         self.reload(server, base + f"x.test:{port} {{\n bind 127.0.0.2\n forward . {upstream.address}\n}}\n")
         conn = server.connect(port, "127.0.0.2")
         with conn:

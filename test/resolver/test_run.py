@@ -9,7 +9,7 @@ import tempfile
 
 import suite
 import wire
-from daemon import PATIENCE
+from daemon import PATIENCE, free_port
 from wire import Message
 
 RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "run")
@@ -38,8 +38,7 @@ class Run(suite.Case):
             return Message(sock.recv(4096))
 
     def test_demo_zone_and_clean_end(self):
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            port = sock.getsockname()[1]
+        port = free_port()
         process = self.start(port=str(port))
         lines = []
         for line in process.stdout:
