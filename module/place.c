@@ -1,6 +1,7 @@
 /* Places on connections: found in the pool, opened, given up.
  *
- * Happy path: the pool has a place on a conn, and it is the caller's. Else a socket is opened, and entered into the pool's books before any event can come.
+ * Happy path: the pool has a place on a conn, and it is the caller's. Else a socket is opened, and entered into the pool's books before any event
+ * can come.
  *
  * Failure modes: no new socket can be had (descriptors, ports): an idle one is used though the budget allowed a fresh one, else there is no
  * place, and `why` says what is short; the kernel is not asked for a port again at once. The limits of the pool are reached: `wait` is set, or, where

@@ -26,8 +26,8 @@ struct place {
 /** Takes a place in the pool, or on a new conn. @param fresh only on a new one */
 struct place place_take(struct transport *transport, uint32_t proto, bool fresh, uint64_t now_ns);
 
-/** A POOL_OPEN is the caller's: opens a conn, or makes do with an idle one. @param[out] ret_next when neither can be had, the waiter whose turn that makes it,
- *  with a POOL_OPEN of its own; else NULL */
+/** A POOL_OPEN is the caller's: opens a conn, or makes do with an idle one.
+ *  @param[out] ret_next when neither can be had, the waiter whose turn that makes it, with a POOL_OPEN of its own; else NULL */
 struct place place_open(struct transport *transport, uint32_t proto, bool fresh, uint64_t now_ns, struct pool_waiter **ret_next);
 
 /** Opens a conn that is never pooled (case 83). */

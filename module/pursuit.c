@@ -2,8 +2,8 @@
  *
  * Happy path: a place on a conn is taken, the exchange is armed there under a random ID, and its message is sent on the calling thread.
  *
- * Failure modes: a reused conn turns out dead, before arming or when sending: it costs nothing, a new one is taken. There is no place: the exchange waits for
- * one (turn.c), or fails, as place.c says why.
+ * Failure modes: a reused conn turns out dead, before arming or when sending: it costs nothing, a new one is taken. There is no place: the
+ * exchange waits for one (turn.c), or fails, and place.c says why.
  */
 #include "pursuit.h"
 

@@ -1,7 +1,7 @@
 /* Waiting for a connection, and whose turn it is.
  *
- * Happy path: an exchange lies in the pool's queue, with its timer on a loop. Whoever gives something back gets the waiter whose turn that makes it, and goes
- * on with it on his own thread: on the conn that has room, or on one that is opened now.
+ * Happy path: an exchange lies in the pool's queue, with its timer on a loop. Whoever gives something back gets the waiter whose turn that makes
+ * it, and goes on with it on his own thread: on the conn that has room, or on one that is opened now.
  *
  * Failure modes: its time runs out first: it ends on its loop. It is canceled: exchange.c takes it out of the queue. No conn can be opened for it: it
  * ends with that, and the turn is the next one's. A dial fails that shows that theirs would fail too: all leave the queue.

@@ -25,5 +25,6 @@ void turn_give(struct pool_waiter *waiter, struct conn *conn);
 /** Serves whoever else can be: on a shared conn that has room, or where something may be opened again. */
 void turn_next(struct transport *transport, struct pool *pool);
 
-/** The dial or handshake of a conn has failed. @return the exchanges that share its fate, chained by ended_next: they waited, and are the caller's now to end */
+/** The dial or handshake of a conn has failed. @return the exchanges that share its fate, chained by ended_next: they waited, and are the
+ *  caller's now to end */
 struct exchange *turn_dial_failed(struct transport *transport, struct conn *conn);

@@ -160,7 +160,8 @@ START_TEST(kill_latency_rst_case_49_78)
 }
 END_TEST
 
-/* Upstreams restart in turn, so that one is alive at any time, and known to be: one that is taken for down is asked only when the other one is, too. */
+/* Upstreams restart in turn, so that one is alive at any time, and known to be: one that is taken for
+ * down is asked only when the other one is, too. */
 static void check_restarts(int mode, bool tcp)
 {
     enum { COUNT = 1200, ROUNDS = 6 };
