@@ -223,7 +223,7 @@ static bool instance_make(struct server *server, const struct module *module,
         return failure_set(failure, "out of memory");
     }
     struct fwd_host own = *host;
-    own.arg = server;
+    own.arg = server->taps; /* alike for most: then they share batches of completions */
     struct module_error error;
     module_error_init(&error);
     int status =

@@ -47,7 +47,7 @@ struct epoch *epoch_create(struct config *config, struct epoch *before, unsigned
 enum { SITE_LABEL_MAX = ADDRESS_TEXT_MAX + 8 };
 void site_label(const struct site *site, char label[SITE_LABEL_MAX]);
 
-/** Makes the instances for a host whose arg is the server block, for its services. They share
+/** Makes the instances for a host whose arg is the server block's taps, for its services. They share
  * loops, one for each worker to turn. */
 bool epoch_instances(struct epoch *epoch, const struct module *module, const struct fwd_host *host,
                      struct failure *failure);

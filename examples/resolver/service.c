@@ -24,10 +24,10 @@
 #define STOP_DRAIN_NS (4ull * SECOND_NS)
 #define RELOAD_DRAIN_NS (6ull * SECOND_NS) /* no query lives longer */
 
+/* arg is the server block's taps. */
 static const void *service_get(void *arg, const char *id)
 {
-    const struct server *server = arg;
-    if (strcmp(id, FWD_TAP_ID) == 0 && server->taps != NULL) {
+    if (strcmp(id, FWD_TAP_ID) == 0 && arg != NULL) {
         return &answer_tap_service;
     }
     return strcmp(id, FWD_LOG_ID) == 0 ? &log_service : NULL;

@@ -44,16 +44,16 @@ static void batch_serve(struct worker *worker)
     }
     worker->batched = 0;
     const struct module *module = worker->service->module;
-    uint64_t now = clock_ns();
     int status = module->forward->serve(worker->server->instance, worker->queries, count);
     for (uint32_t i = 0; i < count; i++) {
         struct fwd_query *query = &worker->queries[i];
         struct pending *pending = (struct pending *)(uintptr_t)query->token;
-        struct ending ending = {.rcode = RCODE_SERVFAIL, .now_ns = now};
+        if (status >= 0 && query->verdict == FWD_VERDICT_ACCEPTED) {
+            continue; /* pending may be gone already */
+        }
+        struct ending ending = {.rcode = RCODE_SERVFAIL, .now_ns = clock_ns()};
         if (status < 0) {
             ending.error = module->entry->strerror(status);
-        } else if (query->verdict == FWD_VERDICT_ACCEPTED) {
-            continue; /* pending may be gone already */
         } else if (query->verdict == FWD_VERDICT_NEXT) {
             ending.error = "plugin/forward: no next plugin found";
         } else if (query->verdict == FWD_VERDICT_RCODE) {
