@@ -26,29 +26,30 @@ enum {
 
 void advice_on_stanza(const struct services *services, const struct config_stanza *stanza)
 {
-    uint64_t max_idle = stanza->max_idle_conns;
-    uint64_t most = stanza->max_conns > 0 ? stanza->max_conns : stanza->max_concurrent;
+    const struct config_options *options = stanza->options;
+    uint64_t max_idle = options->max_idle_conns;
+    uint64_t most = options->max_conns > 0 ? options->max_conns : options->max_concurrent;
     const char *from = stanza->from.text;
     if (max_idle > 0 && max_idle < most) {
         warn(services,
              "%s: max_idle_conns %" PRIu64 " is below %s %" PRIu64 ": under load up to %" PRIu64
              " connections per upstream are opened and closed again and again; max_idle_conns %" PRIu64 " would keep them",
-             from, max_idle, stanza->max_conns > 0 ? "max_conns" : "max_concurrent", most, most - max_idle, most);
+             from, max_idle, options->max_conns > 0 ? "max_conns" : "max_concurrent", most, most - max_idle, most);
     }
-    if (stanza->min_idle_conns > 0 && stanza->expire_ns == 0) {
-        warn(services, "%s: min_idle_conns %" PRIu32 " has no effect: expire 0s keeps no connection", from, stanza->min_idle_conns);
-    } else if (max_idle > 0 && stanza->min_idle_conns > max_idle) {
+    if (options->min_idle_conns > 0 && options->expire_ns == 0) {
+        warn(services, "%s: min_idle_conns %" PRIu32 " has no effect: expire 0s keeps no connection", from, options->min_idle_conns);
+    } else if (max_idle > 0 && options->min_idle_conns > max_idle) {
         warn(services, "%s: min_idle_conns %" PRIu32 " is above max_idle_conns %" PRIu64 ": only %" PRIu64 " are kept ready", from,
-             stanza->min_idle_conns, max_idle, max_idle);
+             options->min_idle_conns, max_idle, max_idle);
     }
-    if (stanza->resolve_interval_ns > 0 && !resolve_has_names(stanza)) {
+    if (options->resolve_interval_ns > 0 && !resolve_has_names(stanza)) {
         warn(services, "%s: resolve_interval has no effect: no upstream is a host name", from);
     }
-    if (stanza->resolve_hold_ns > 0 && stanza->resolve_interval_ns == 0) {
+    if (options->resolve_hold_ns > 0 && options->resolve_interval_ns == 0) {
         warn(services, "%s: resolve_hold has no effect without resolve_interval", from);
     }
-    if (stanza->max_age_jitter > 0 && stanza->max_age_ns == 0) {
-        warn(services, "%s: max_age_jitter %" PRIu32 " has no effect without max_age", from, stanza->max_age_jitter);
+    if (options->max_age_jitter > 0 && options->max_age_ns == 0) {
+        warn(services, "%s: max_age_jitter %" PRIu32 " has no effect without max_age", from, options->max_age_jitter);
     }
 }
 

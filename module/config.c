@@ -28,6 +28,45 @@
 #define MILLISECOND UINT64_C(1000000)
 #define SECOND UINT64_C(1000000000)
 
+/* A stanza while it is read or written. */
+struct draft {
+    struct config_stanza stanza;
+    struct config_options options;
+};
+
+/* What the last few stanzas had, for those after them that have the same. */
+struct shares {
+    struct {
+        const json_t *json;
+        const void *value; /* read from it */
+    } known[8];
+    size_t next;
+};
+
+struct sharing {
+    struct shares options;
+    struct shares to;
+};
+
+static const void *shares_find(const struct shares *shares, const json_t *json,
+                               int (*alike)(const json_t *, const json_t *))
+{
+    for (size_t i = 0; i < COUNT(shares->known); i++) {
+        if (shares->known[i].json != NULL && alike(shares->known[i].json, json)) {
+            return shares->known[i].value;
+        }
+    }
+    return NULL;
+}
+
+static void shares_add(struct shares *shares, const json_t *json, const void *value)
+{
+    size_t i = shares->next++ % COUNT(shares->known);
+
+    shares->known[i].json = json;
+    shares->known[i].value = value;
+}
+
 /* text is a valid name. */
 static int name_set(struct reader *reader, struct config_name *name, const char *text,
                     const uint8_t *wire, size_t len)
@@ -153,17 +192,17 @@ static int resolver_item_read(struct reader *reader, const json_t *value, void *
 
 static int resolver_read(struct reader *reader, const json_t *value, void *target)
 {
-    struct config_stanza *stanza = target;
+    struct config_options *options = target;
 
-    return reader_array(reader, value, sizeof(*stanza->resolver), resolver_item_read,
-                        (void **)&stanza->resolver, &stanza->resolver_count);
+    return reader_array(reader, value, sizeof(*options->resolver), resolver_item_read,
+                        (void **)&options->resolver, &options->resolver_count);
 }
 
 static json_t *resolver_write(const void *source)
 {
-    const struct config_stanza *stanza = source;
+    const struct config_options *options = source;
 
-    return array_to_json(stanza->resolver, stanza->resolver_count, sizeof(*stanza->resolver),
+    return array_to_json(options->resolver, options->resolver_count, sizeof(*options->resolver),
                          member_write_string);
 }
 
@@ -221,60 +260,60 @@ static json_t *doh_method_write(const void *source)
 
 static int attempts_read(struct reader *reader, const json_t *value, void *target)
 {
-    struct config_stanza *stanza = target;
+    struct config_options *options = target;
 
-    stanza->has_max_connect_attempts = !json_is_null(value);
+    options->has_max_connect_attempts = !json_is_null(value);
     if (json_is_null(value)) {
         return FWD_OK;
     }
-    return member_read_uint32(reader, value, &stanza->max_connect_attempts);
+    return member_read_uint32(reader, value, &options->max_connect_attempts);
 }
 
 static json_t *attempts_write(const void *source)
 {
-    const struct config_stanza *stanza = source;
+    const struct config_options *options = source;
 
-    return stanza->has_max_connect_attempts ? json_integer(stanza->max_connect_attempts)
+    return options->has_max_connect_attempts ? json_integer(options->max_connect_attempts)
                                             : json_null();
 }
 
 static int source_address_read(struct reader *reader, const json_t *value, void *target)
 {
-    struct config_stanza *stanza = target;
+    struct config_options *options = target;
     const char *text = json_string_value(value);
 
     if (json_is_null(value)) {
         return FWD_OK;
     }
-    if (text == NULL || !ip_parse(text, strlen(text), &stanza->source_address)) {
+    if (text == NULL || !ip_parse(text, strlen(text), &options->source_address)) {
         return reader_fail(reader, "invalid IP address: %s",
                            text != NULL ? text : "expected a string");
     }
-    stanza->has_source_address = true;
+    options->has_source_address = true;
     return FWD_OK;
 }
 
 static json_t *source_address_write(const void *source)
 {
-    const struct config_stanza *stanza = source;
+    const struct config_options *options = source;
     char text[48];
 
-    if (!stanza->has_source_address) {
+    if (!options->has_source_address) {
         return json_null();
     }
-    ip_print(&stanza->source_address, text);
+    ip_print(&options->source_address, text);
     return json_string(text);
 }
 
 /* null, or the arguments of the tls line: none, CA, CERT KEY, or CERT KEY CA (case 27). */
 static int tls_read(struct reader *reader, const json_t *value, void *target)
 {
-    struct config_stanza *stanza = target;
+    struct config_options *options = target;
     const char **const places[4][3] = {
         {NULL},
-        {&stanza->tls_ca},
-        {&stanza->tls_cert, &stanza->tls_key},
-        {&stanza->tls_cert, &stanza->tls_key, &stanza->tls_ca},
+        {&options->tls_ca},
+        {&options->tls_cert, &options->tls_key},
+        {&options->tls_cert, &options->tls_key, &options->tls_ca},
     };
     size_t count = json_array_size(value);
     int status = FWD_OK;
@@ -285,7 +324,7 @@ static int tls_read(struct reader *reader, const json_t *value, void *target)
     if (!json_is_array(value) || count > 3) {
         return reader_fail(reader, "expected null or an array of up to three file names");
     }
-    stanza->has_tls = true;
+    options->has_tls = true;
     for (size_t i = 0; status == FWD_OK && i < count; i++) {
         size_t back = reader_push_index(reader, i);
 
@@ -297,11 +336,11 @@ static int tls_read(struct reader *reader, const json_t *value, void *target)
 
 static json_t *tls_write(const void *source)
 {
-    const struct config_stanza *stanza = source;
-    const char *files[] = {stanza->tls_cert, stanza->tls_key, stanza->tls_ca};
+    const struct config_options *options = source;
+    const char *files[] = {options->tls_cert, options->tls_key, options->tls_ca};
     json_t *array;
 
-    if (!stanza->has_tls) {
+    if (!options->has_tls) {
         return json_null();
     }
     array = json_array();
@@ -371,10 +410,21 @@ static json_t *to_item_write(const void *source)
 
 static int to_read(struct reader *reader, const json_t *value, void *target)
 {
+    struct shares *shares = &((struct sharing *)reader->context)->to;
     struct config_stanza *stanza = target;
+    int status;
 
-    return reader_array(reader, value, sizeof(*stanza->to), to_item_read, (void **)&stanza->to,
-                        &stanza->to_count);
+    stanza->to = shares_find(shares, value, json_equal);
+    if (stanza->to != NULL) {
+        stanza->to_count = (uint32_t)json_array_size(value);
+        return FWD_OK;
+    }
+    status = reader_array(reader, value, sizeof(*stanza->to), to_item_read, (void **)&stanza->to,
+                          &stanza->to_count);
+    if (status == FWD_OK && stanza->to != NULL) {
+        shares_add(shares, value, stanza->to);
+    }
+    return status;
 }
 
 static json_t *to_write(const void *source)
@@ -385,10 +435,10 @@ static json_t *to_write(const void *source)
 }
 
 static const struct member health_members[] = {
-    {"interval", offsetof(struct config_stanza, health_interval_ns), member_read_duration,
+    {"interval", offsetof(struct config_options, health_interval_ns), member_read_duration,
      member_write_duration},
-    {"no_rec", offsetof(struct config_stanza, health_no_rec), member_read_bool, member_write_bool},
-    {"domain", offsetof(struct config_stanza, health_domain), name_read, name_write},
+    {"no_rec", offsetof(struct config_options, health_no_rec), member_read_bool, member_write_bool},
+    {"domain", offsetof(struct config_options, health_domain), name_read, name_write},
 };
 
 static int health_read(struct reader *reader, const json_t *value, void *target)
@@ -401,12 +451,14 @@ static json_t *health_write(const void *source)
     return members_write(health_members, COUNT(health_members), source);
 }
 
-#define AT(field) offsetof(struct config_stanza, field)
+#define STANZA offsetof(struct draft, stanza)
+#define OPTIONS offsetof(struct draft, options)
+#define AT(field) offsetof(struct draft, options.field)
 
 static const struct member members[] = {
-    {"from", AT(from), name_read, name_write},
-    {"to", 0, to_read, to_write},
-    {"except", 0, except_read, except_write},
+    {"from", offsetof(struct draft, stanza.from), name_read, name_write},
+    {"to", STANZA, to_read, to_write},
+    {"except", STANZA, except_read, except_write},
     {"force_tcp", AT(force_tcp), member_read_bool, member_write_bool},
     {"prefer_udp", AT(prefer_udp), member_read_bool, member_write_bool},
     {"next_on_nodata", AT(next_on_nodata), member_read_bool, member_write_bool},
@@ -417,16 +469,16 @@ static const struct member members[] = {
     {"max_idle_conns", AT(max_idle_conns), member_read_count, member_write_count},
     {"max_fails", AT(max_fails), member_read_uint32, member_write_uint32},
     {"max_concurrent", AT(max_concurrent), member_read_count, member_write_count},
-    {"max_connect_attempts", 0, attempts_read, attempts_write},
-    {"health_check", 0, health_read, health_write},
+    {"max_connect_attempts", OPTIONS, attempts_read, attempts_write},
+    {"health_check", OPTIONS, health_read, health_write},
     {"policy", AT(policy), policy_read, policy_write},
     {"next", AT(next), rcodes_read, rcodes_write},
     {"failover", AT(failover), failover_read, rcodes_write},
-    {"tls", 0, tls_read, tls_write},
+    {"tls", OPTIONS, tls_read, tls_write},
     {"tls_servername", AT(tls_servername), member_read_string, member_write_string},
     {"doh_method", AT(doh_get), doh_method_read, doh_method_write},
-    {"source_address", 0, source_address_read, source_address_write},
-    {"resolver", 0, resolver_read, resolver_write},
+    {"source_address", OPTIONS, source_address_read, source_address_write},
+    {"resolver", OPTIONS, resolver_read, resolver_write},
     {"resolve_interval", AT(resolve_interval_ns), member_read_duration, member_write_duration},
     {"resolve_hold", AT(resolve_hold_ns), member_read_duration, member_write_duration},
     {"port_budget", AT(port_budget), member_read_uint32, member_write_uint32},
@@ -446,61 +498,64 @@ static const struct member members[] = {
 };
 
 /* CoreDNS's defaults, and ours where CoreDNS has none. */
-static void stanza_init(struct config_stanza *stanza)
+static void draft_init(struct draft *draft)
 {
     static const uint8_t wire[1] = {0};
     static const struct config_name root = {".", wire, sizeof(wire)};
+    struct config_options *options = &draft->options;
 
-    stanza->from = root;
-    stanza->health_domain = root;
-    stanza->expire_ns = 10 * SECOND;
-    stanza->read_timeout_ns = 2 * SECOND;
-    stanza->health_interval_ns = 500 * MILLISECOND;
-    stanza->max_fails = 2;
-    stanza->port_budget = 1000;
-    stanza->pipeline = 1;
-    stanza->conn_wait_ns = 5 * SECOND;
-    stanza->max_handshakes = 64;
-    stanza->handshake_timeout_ns = 2 * SECOND;
-    stanza->tls_servername = "";
+    memset(draft, 0, sizeof(*draft));
+    draft->stanza.from = root;
+    options->health_domain = root;
+    options->expire_ns = 10 * SECOND;
+    options->read_timeout_ns = 2 * SECOND;
+    options->health_interval_ns = 500 * MILLISECOND;
+    options->max_fails = 2;
+    options->port_budget = 1000;
+    options->pipeline = 1;
+    options->conn_wait_ns = 5 * SECOND;
+    options->max_handshakes = 64;
+    options->handshake_timeout_ns = 2 * SECOND;
+    options->tls_servername = "";
 }
 
 /* What two members have to do with each other. */
 static int stanza_check(struct reader *reader, const struct config_stanza *stanza)
 {
+    const struct config_options *options = stanza->options;
     char age[GOTEXT_DURATION];
     char expire[GOTEXT_DURATION];
 
-    if (stanza->max_age_ns > 0 && stanza->max_age_ns < stanza->expire_ns) {
+    if (options->max_age_ns > 0 && options->max_age_ns < options->expire_ns) {
         (void)reader_push(reader, "max_age");
-        gotext_duration_print((int64_t)stanza->max_age_ns, age);
-        gotext_duration_print((int64_t)stanza->expire_ns, expire);
+        gotext_duration_print((int64_t)options->max_age_ns, age);
+        gotext_duration_print((int64_t)options->expire_ns, expire);
         return reader_fail(reader, "max_age (%s) must not be less than expire (%s)", age, expire);
     }
-    if (stanza->read_timeout_ns == 0) {
+    if (options->read_timeout_ns == 0) {
         (void)reader_push(reader, "read_timeout");
         return reader_fail(reader, "read_timeout must be positive: 0s");
     }
-    if (stanza->pipeline == 0) {
+    if (options->pipeline == 0) {
         (void)reader_push(reader, "pipeline");
         return reader_fail(reader, "pipeline must be positive: 0");
     }
-    if (stanza->max_age_jitter > 100) {
+    if (options->max_age_jitter > 100) {
         (void)reader_push(reader, "max_age_jitter");
-        return reader_fail(reader, "max_age_jitter is a percentage: %" PRIu32, stanza->max_age_jitter);
+        return reader_fail(reader, "max_age_jitter is a percentage: %" PRIu32, options->max_age_jitter);
     }
-    if (stanza->padding > EDNS_MAX_BLOCK) {
+    if (options->padding > EDNS_MAX_BLOCK) {
         (void)reader_push(reader, "padding");
-        return reader_fail(reader, "padding must not be more than %d: %" PRIu32, EDNS_MAX_BLOCK, stanza->padding);
+        return reader_fail(reader, "padding must not be more than %d: %" PRIu32, EDNS_MAX_BLOCK, options->padding);
     }
-    if (stanza->handshake_timeout_ns == 0) {
+    if (options->handshake_timeout_ns == 0) {
         (void)reader_push(reader, "handshake_timeout");
         return reader_fail(reader, "handshake_timeout must be positive: 0s");
     }
-    if (stanza->max_conns > 0 && stanza->min_idle_conns > stanza->max_conns) {
+    if (options->max_conns > 0 && options->min_idle_conns > options->max_conns) {
         (void)reader_push(reader, "min_idle_conns");
         return reader_fail(reader, "min_idle_conns (%" PRIu32 ") must not be more than max_conns (%" PRIu32 ")",
-                           stanza->min_idle_conns, stanza->max_conns);
+                           options->min_idle_conns, options->max_conns);
     }
     if (stanza->to_count == 0) {
         (void)reader_push(reader, "to");
@@ -509,31 +564,89 @@ static int stanza_check(struct reader *reader, const struct config_stanza *stanz
     for (uint32_t i = 0; i < stanza->to_count; i++) {
         const struct config_to *to = &stanza->to[i];
 
-        if (*stanza->tls_servername != '\0' && *to->tls_servername != '\0') {
+        if (*options->tls_servername != '\0' && *to->tls_servername != '\0') {
             (void)reader_push(reader, "tls_servername");
             return reader_fail(
                 reader,
                 "both forward ('%s') and proxy level ('%s') TLS servernames are set for "
                 "upstream proxy 'tls://%s'",
-                stanza->tls_servername, to->tls_servername, to->text);
+                options->tls_servername, to->tls_servername, to->text);
         }
     }
     return FWD_OK;
 }
 
+/* How a member is named that a stanza never shares. */
+static bool is_own(const char *name)
+{
+    return strcmp(name, "from") == 0 || strcmp(name, "to") == 0 || strcmp(name, "except") == 0;
+}
+
+static size_t options_count(const json_t *stanza)
+{
+    size_t own = (json_object_get(stanza, "from") != NULL) + (json_object_get(stanza, "to") != NULL) +
+                 (json_object_get(stanza, "except") != NULL);
+
+    return json_object_size(stanza) - own;
+}
+
+/* Whether two stanzas have their options written alike. */
+static int options_alike(const json_t *a, const json_t *b)
+{
+    const char *name;
+    json_t *value;
+
+    if (options_count(a) != options_count(b)) {
+        return 0;
+    }
+    json_object_foreach((json_t *)a, name, value)
+    {
+        if (!is_own(name) && !json_equal(value, json_object_get(b, name))) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static const struct config_options *options_keep(struct reader *reader, const json_t *value,
+                                                 const struct config_options *options)
+{
+    struct config_options *copy = arena_alloc(reader->arena, sizeof(*copy));
+
+    if (copy != NULL) {
+        *copy = *options;
+        shares_add(&((struct sharing *)reader->context)->options, value, copy);
+    }
+    return copy;
+}
+
 static int stanza_read(struct reader *reader, const json_t *value, void *target)
 {
-    struct config_stanza *stanza = target;
+    struct sharing *sharing = reader->context;
+    const struct config_options *like = shares_find(&sharing->options, value, options_alike);
+    struct draft draft;
     int status;
 
-    stanza_init(stanza);
-    status = members_read(reader, value, members, COUNT(members), stanza);
-    return status == FWD_OK ? stanza_check(reader, stanza) : status;
+    draft_init(&draft);
+    draft.stanza.options = like != NULL ? like : &draft.options;
+    status = members_read_if(reader, value, members, COUNT(members), &draft, like != NULL ? is_own : NULL);
+    if (status == FWD_OK) {
+        status = stanza_check(reader, &draft.stanza);
+    }
+    if (status == FWD_OK && like == NULL) {
+        draft.stanza.options = options_keep(reader, value, &draft.options);
+        status = draft.stanza.options != NULL ? FWD_OK : reader_nomem(reader);
+    }
+    *(struct config_stanza *)target = draft.stanza;
+    return status;
 }
 
 static json_t *stanza_write(const void *source)
 {
-    return members_write(members, COUNT(members), source);
+    const struct config_stanza *stanza = source;
+    const struct draft draft = {.stanza = *stanza, .options = *stanza->options};
+
+    return members_write(members, COUNT(members), &draft);
 }
 
 /* --- the whole --- */
@@ -622,7 +735,8 @@ static int config_read(struct reader *reader, const json_t *root, struct config 
 /** Parsed JSON to struct config. */
 int config_from_json(const json_t *root, struct config **ret, struct fwd_error *error)
 {
-    struct reader reader = {.error = error};
+    struct sharing sharing = {0};
+    struct reader reader = {.error = error, .context = &sharing};
     struct config *config = calloc(1, sizeof(*config));
     int status;
 

@@ -44,33 +44,33 @@ struct config_rcodes {
     uint32_t count;
 };
 
-struct config_stanza {
-    struct config_name from;
-    struct config_name *except;
-    uint32_t except_count;
-    struct config_to *to;
-    uint32_t to_count;
-
+/** The options of a stanza but `except`. Stanzas that have them alike, next to each other in the file, share them. */
+struct config_options {
+    /* first what every query looks at */
+    uint64_t max_concurrent; /**< 0 off */
+    uint64_t read_timeout_ns;
+    uint64_t retransmit_ns; /**< 0 off; see race.h */
+    uint32_t max_fails;     /**< 0 never down, never probed */
+    uint32_t max_connect_attempts;
+    bool has_max_connect_attempts; /**< absent means 2 x upstreams, 0 means unlimited (case 31, 45)
+                                    */
     bool force_tcp;
     bool prefer_udp;
     bool next_on_nodata;
+    enum config_policy policy;
+    struct config_rcodes next;
+    struct config_rcodes failover;
+
     bool failfast; /**< failfast_all_unhealthy_upstreams */
     bool doh_get;  /**< doh_method GET */
-    enum config_policy policy;
 
     uint64_t expire_ns;
     uint64_t max_age_ns; /**< 0 none */
-    uint64_t read_timeout_ns;
     uint64_t health_interval_ns;
     bool health_no_rec;
     struct config_name health_domain;
 
     uint64_t max_idle_conns; /**< 0 unlimited */
-    uint64_t max_concurrent; /**< 0 off */
-    uint32_t max_fails;      /**< 0 never down, never probed */
-    uint32_t max_connect_attempts;
-    bool has_max_connect_attempts; /**< absent means 2 x upstreams, 0 means unlimited (case 31, 45)
-                                    */
     uint32_t port_budget; /**< fresh UDP source ports per upstream and second; ours, default 1000, 0
                              = CoreDNS's pooling */
 
@@ -87,13 +87,9 @@ struct config_stanza {
     uint64_t tcp_keepalive_ns; /**< 0 off */
     uint32_t padding;          /**< block length; 0 off */
     bool edns_keepalive;
-    uint64_t retransmit_ns;    /**< 0 off; see race.h */
 
     uint64_t resolve_interval_ns; /**< shortest time between two lookups of a host name; 0 looks once, as CoreDNS */
     uint64_t resolve_hold_ns;     /**< longest TTL that is believed; 0 any */
-
-    struct config_rcodes next;
-    struct config_rcodes failover;
 
     bool has_source_address;
     struct fwd_addr source_address;
@@ -103,6 +99,15 @@ struct config_stanza {
     const char *tls_servername;        /**< "" when none */
     const char **resolver;             /**< IP or IP:port each, as given */
     uint32_t resolver_count;
+};
+
+struct config_stanza {
+    struct config_name from;
+    const struct config_name *except;
+    uint32_t except_count;
+    uint32_t to_count;
+    const struct config_to *to; /**< may be shared, as options */
+    const struct config_options *options;
 };
 
 enum { CONFIG_MAX_LOOPS = 256 };

@@ -208,7 +208,7 @@ static int32_t proxies_down(struct fwd_proxy *proxy)
     if (set == NULL) {
         return proxy != NULL;
     }
-    bool down = health_down(proxy->health, proxy->stanza->config->max_fails);
+    bool down = health_down(proxy->health, proxy->stanza->options->max_fails);
     stanza_leave(proxy->stanza, set);
     return down;
 }

@@ -107,7 +107,7 @@ static enum step end_answered(struct query *q, uint32_t kind, const struct outco
 static uint32_t proto_for(const struct attempt *a)
 {
     const struct query *q = a->query;
-    const struct config_stanza *config = q->stanza->config;
+    const struct config_options *config = q->stanza->options;
     uint32_t options = q->options;
     if (config->force_tcp || a->retry_tcp || (options & FWD_EXCHANGE_FORCE_TCP) != 0) {
         return FWD_PROTO_TCP; /* case 50: force_tcp beats prefer_udp */
@@ -187,7 +187,7 @@ static void report_attempt(const struct query *q, const struct outcome *outcome,
 
 static uint64_t max_attempts(const struct query *q)
 {
-    const struct config_stanza *config = q->stanza->config;
+    const struct config_options *config = q->stanza->options;
     uint64_t max = (uint64_t)ATTEMPTS_PER_UPSTREAM * q->set->count;
     if (config->has_max_connect_attempts) {
         return config->max_connect_attempts;
@@ -203,7 +203,7 @@ static bool out_of_attempts(const struct query *q)
 
 static bool is_down(const struct fwd_proxy *proxy)
 {
-    return health_down(proxy->health, proxy->stanza->config->max_fails);
+    return health_down(proxy->health, proxy->stanza->options->max_fails);
 }
 
 static struct fwd_proxy *any_proxy(const struct query *q)
@@ -228,7 +228,7 @@ static struct fwd_proxy *next_proxy(struct query *q)
         }
         if (++q->fails >= count) {
             atomic_fetch_add_explicit(&totals.healthcheck_broken, 1, memory_order_relaxed);
-            return q->stanza->config->failfast ? NULL : any_proxy(q);
+            return q->stanza->options->failfast ? NULL : any_proxy(q);
         }
     }
 }
@@ -238,7 +238,7 @@ static struct fwd_proxy *next_proxy(struct query *q)
 static bool over_limit(struct query *q)
 {
     struct stanza *stanza = q->stanza;
-    uint64_t max = stanza->config->max_concurrent;
+    uint64_t max = stanza->options->max_concurrent;
     if (max == 0) {
         return false;
     }
@@ -265,13 +265,13 @@ static int put_in_order(struct query *q)
         }
         q->order = many;
     }
-    return policy_order(stanza->config->policy, &stanza->turn, services_of(q), q->set->count, q->order);
+    return policy_order(stanza->options->policy, &stanza->turn, services_of(q), q->set->count, q->order);
 }
 
 /* Begins with a stanza: it has its own budget, as each forward has in CoreDNS's chain. */
 static enum step enter_stanza(struct query *q, struct stanza *stanza, struct loop_done *ret)
 {
-    const struct config_stanza *config = stanza->config;
+    const struct config_options *config = stanza->options;
     forget_progress(q);
     q->stanza = stanza;
     if (over_limit(q)) {
@@ -322,7 +322,7 @@ static bool in_set(const struct config_rcodes *set, uint32_t rcode)
 
 static bool goes_to_next(const struct query *q, const struct outcome *outcome, uint32_t rcode)
 {
-    const struct config_stanza *config = q->stanza->config;
+    const struct config_options *config = q->stanza->options;
     if (q->single || is_last_stanza(q)) {
         return false;
     }
@@ -334,7 +334,7 @@ static enum step after_answer(struct attempt *a, const struct outcome *outcome, 
 {
     struct query *q = a->query;
     uint32_t rcode = wire_rcode(outcome->wire, outcome->wire_len);
-    const struct config_stanza *config = q->stanza->config;
+    const struct config_options *config = q->stanza->options;
     wire_put_u16(outcome->wire, q->client_id);
     q->error = FWD_OK;
     q->proto = outcome->proto;
@@ -376,7 +376,7 @@ static enum step after_error(struct attempt *a, const struct outcome *outcome, s
     report_attempt(q, outcome, RCODE_SERVFAIL);
     /* what this machine lacks says nothing about the upstream */
     bool ours = outcome->error == FWD_ERR_EXHAUSTED || outcome->phase == PHASE_WAIT;
-    if (q->stanza->config->max_fails > 0 && !ours) {
+    if (q->stanza->options->max_fails > 0 && !ours) {
         health_check(q->proxy->health); /* case 53 */
     }
     q->errors++;
@@ -427,7 +427,7 @@ static bool send_attempt(struct attempt *a, struct outcome *ret)
     q->proxy = a->proxy;
     q->attempts++;
     a->x.limit_ns = q->limit_ns;
-    a->x.read_timeout_ns = q->stanza->config->read_timeout_ns;
+    a->x.read_timeout_ns = q->stanza->options->read_timeout_ns;
     go_out(a); /* before it can end elsewhere */
     return transport_exchange(a->proxy->transport, &a->x, proto_for(a), 0, q->now_ns, ret);
 }
@@ -506,7 +506,7 @@ static void attempt_ended(struct exchange *x, const struct outcome *outcome, str
 /* Has every upstream probed that has been asked and is silent. Locked. */
 static void probe_silent(struct race *race)
 {
-    if (race->query->stanza->config->max_fails == 0) {
+    if (race->query->stanza->options->max_fails == 0) {
         return;
     }
     for (uint32_t i = 0; i < RACE_MAX; i++) {

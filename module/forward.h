@@ -10,18 +10,31 @@
 #include "query.h"
 #include "refresh.h"
 
+#include <assert.h>
+#include <stdalign.h>
 #include <stdatomic.h>
 
+enum { CACHE_LINE = 64 };
+
+/** With very many stanzas none is in the cache when its query comes. So the first line has all that most queries look at, and the second one, which a
+ *  processor fetches with it, the upstream if there is only one. */
 struct stanza {
+    alignas(2 * CACHE_LINE) const struct config_options *options;
+    struct proxy_set set;    /* without refresh */
+    struct fwd_proxy *item;  /* what set.items points to when there is one upstream */
+    struct refresh *refresh; /* NULL unless host names are looked up again */
+    struct namemap *except;  /* NULL without */
+    atomic_uint turn;        /* round_robin */
+    uint32_t index;
+    bool is_root; /* FROM is "." */
+
+    alignas(CACHE_LINE) struct fwd_proxy only; /* the one upstream */
+    _Atomic int64_t concurrent; /* only counted when max_concurrent is set */
     const struct config_stanza *config;
     struct fwd_instance *instance;
-    uint32_t index;
-    struct proxy_set set;    /* without refresh */
-    struct refresh *refresh; /* NULL unless host names are looked up again */
-    struct namemap except; /* where there are many */
-    atomic_uint turn;              /* round_robin */
-    _Atomic int64_t concurrent;    /* only counted when max_concurrent is set */
 };
+
+static_assert(sizeof(struct stanza) == 2 * CACHE_LINE, "a stanza is two lines of cache");
 
 /** The upstreams that a stanza has now, held until stanza_leave. */
 static inline struct proxy_set *stanza_take(struct stanza *stanza)

@@ -49,7 +49,7 @@ static void write_probe(struct health *h, const struct config_name *domain)
     h->probe_len = WIRE_HEADER + domain->wire_len + 4;
 }
 
-static struct health *health_make(struct engine *engine, struct transport *transport, const struct config_stanza *stanza)
+static struct health *health_make(struct engine *engine, struct transport *transport, const struct config_options *options)
 {
     struct health *h = calloc(1, sizeof(*h));
     if (h == NULL) {
@@ -57,12 +57,12 @@ static struct health *health_make(struct engine *engine, struct transport *trans
     }
     h->engine = engine;
     h->transport = transport;
-    h->interval_ns = stanza->health_interval_ns;
-    h->proto = stanza->force_tcp ? FWD_PROTO_TCP : FWD_PROTO_UDP;
-    h->no_rec = stanza->health_no_rec;
+    h->interval_ns = options->health_interval_ns;
+    h->proto = options->force_tcp ? FWD_PROTO_TCP : FWD_PROTO_UDP;
+    h->no_rec = options->health_no_rec;
     atomic_store(&h->refs, 1);
     fault_book_init(&h->fault);
-    write_probe(h, &stanza->health_domain);
+    write_probe(h, &options->health_domain);
     h->again.fire = probe_again;
     h->x.wire = h->probe;
     h->x.wire_len = h->probe_len;
@@ -73,26 +73,26 @@ static struct health *health_make(struct engine *engine, struct transport *trans
     return h;
 }
 
-static bool same_settings(const struct health *h, const struct config_stanza *stanza)
+static bool same_settings(const struct health *h, const struct config_options *options)
 {
-    const struct config_name *domain = &stanza->health_domain;
-    return h->interval_ns == stanza->health_interval_ns && h->no_rec == stanza->health_no_rec &&
-           h->proto == (stanza->force_tcp ? FWD_PROTO_TCP : FWD_PROTO_UDP) &&
+    const struct config_name *domain = &options->health_domain;
+    return h->interval_ns == options->health_interval_ns && h->no_rec == options->health_no_rec &&
+           h->proto == (options->force_tcp ? FWD_PROTO_TCP : FWD_PROTO_UDP) &&
            h->probe_len == WIRE_HEADER + domain->wire_len + 4 &&
            memcmp(h->probe + WIRE_HEADER, domain->wire, domain->wire_len) == 0;
 }
 
-struct health *health_use(struct engine *engine, struct transport *transport, const struct config_stanza *stanza)
+struct health *health_use(struct engine *engine, struct transport *transport, const struct config_options *options)
 {
     bool found = false;
     pthread_mutex_lock(&engine->mutex);
     struct health *h = transport->healths;
-    while (h != NULL && !same_settings(h, stanza)) {
+    while (h != NULL && !same_settings(h, options)) {
         h = h->next;
     }
     found = h != NULL;
     if (!found) {
-        h = health_make(engine, transport, stanza);
+        h = health_make(engine, transport, options);
         if (h != NULL) {
             h->next = transport->healths;
             transport->healths = h;

@@ -38,9 +38,9 @@ struct health {
     uint8_t probe[WIRE_HEADER + WIRE_MAX_NAME + 4];
 };
 
-/** The health state of a transport under a stanza's settings, made on first use, with one more user. Takes over the caller's use of the
+/** The health state of a transport under a stanza's options, made on first use, with one more user. Takes over the caller's use of the
  *  transport. @return NULL when out of memory, and the use is the caller's still */
-struct health *health_use(struct engine *engine, struct transport *transport, const struct config_stanza *stanza);
+struct health *health_use(struct engine *engine, struct transport *transport, const struct config_options *options);
 
 /** One user less; the last one stops probing and leaves the transport. */
 void health_leave(struct health *health);

@@ -39,7 +39,7 @@ static const char *transport_name(uint32_t proto)
 
 static const char *health_state(const struct fwd_proxy *proxy)
 {
-    if (health_down(proxy->health, proxy->stanza->config->max_fails)) {
+    if (health_down(proxy->health, proxy->stanza->options->max_fails)) {
         return "down";
     }
     return atomic_load(&proxy->health->probing) ? "probing" : "up";

@@ -23,8 +23,6 @@
 #define SECOND_NS UINT64_C(1000000000)
 #define DRAIN_LOOK_NS UINT64_C(50000000)
 
-enum { FEW_NAMES = 8 };
-
 int instance_count_supported(uint32_t count, const char *pointer, struct fwd_error *error)
 {
     struct error_place place = {.pointer = pointer};
@@ -53,34 +51,41 @@ static int resolve_names(struct config *config, struct fwd_error *error)
     int r = FWD_OK;
     for (size_t i = 0; r == FWD_OK && i < config->stanza_count; i++) {
         (void)snprintf(pointer, sizeof(pointer), "/forward/%zu/to", i);
-        if (config->stanzas[i].resolve_interval_ns == 0) {
+        if (config->stanzas[i].options->resolve_interval_ns == 0) {
             r = resolve_stanza(&config->stanzas[i], &config->arena, pointer, error);
         }
     }
     return r;
 }
 
-/* Indexes what is too many to be looked through one by one. */
-static bool index_names(struct fwd_instance *instance)
+static bool index_excepts(struct stanza *stanza, struct arena *arena)
 {
-    const struct config *config = instance->config;
-    if (config->stanza_count > FEW_NAMES && !namemap_init(&instance->index, config->stanza_count)) {
+    const struct config_stanza *config = stanza->config;
+    if (config->except_count == 0) {
+        return true;
+    }
+    stanza->except = arena_zeroed(arena, 1, sizeof(*stanza->except));
+    if (stanza->except == NULL || !namemap_init(stanza->except, config->except_count)) {
         return false;
     }
-    for (uint32_t i = 0; i < config->stanza_count; i++) {
-        const struct config_stanza *stanza = &config->stanzas[i];
-        struct namemap *except = &instance->stanzas[i].except;
-        if (instance->index.entries != NULL) {
-            namemap_add(&instance->index, stanza->from.wire, stanza->from.wire_len, i);
-        }
-        if (stanza->except_count > FEW_NAMES && !namemap_init(except, stanza->except_count)) {
-            return false;
-        }
-        for (uint32_t j = 0; except->entries != NULL && j < stanza->except_count; j++) {
-            namemap_add(except, stanza->except[j].wire, stanza->except[j].wire_len, j);
-        }
+    for (uint32_t i = config->except_count; i-- > 0;) {
+        namemap_add(stanza->except, i, config->except[i].wire, config->except[i].wire_len);
     }
     return true;
+}
+
+/* A stanza without its upstreams. */
+static bool init_stanza(struct fwd_instance *instance, uint32_t index)
+{
+    struct stanza *stanza = &instance->stanzas[index];
+    stanza->config = &instance->config->stanzas[index];
+    stanza->options = stanza->config->options;
+    stanza->instance = instance;
+    stanza->index = index;
+    stanza->is_root = stanza->config->from.wire_len == 1;
+    instance->races |= stanza->options->retransmit_ns > 0;
+    namemap_add(&instance->index, index, stanza->config->from.wire, stanza->config->from.wire_len);
+    return index_excepts(stanza, &instance->config->arena);
 }
 
 static int open_refresh(struct fwd_instance *instance, struct stanza *stanza, struct fwd_error *error)
@@ -92,20 +97,31 @@ static int open_refresh(struct fwd_instance *instance, struct stanza *stanza, st
     return r;
 }
 
+static int out_of_memory(struct fwd_error *error)
+{
+    return error_set(error, FWD_ERR_NOMEM, NULL, "%s", error_text(FWD_ERR_NOMEM));
+}
+
 static int open_proxies(struct fwd_instance *instance, struct stanza *stanza, struct fwd_error *error)
 {
-    if (resolve_has_names(stanza->config)) {
+    const struct config_stanza *config = stanza->config;
+    if (resolve_has_names(config)) {
         return open_refresh(instance, stanza, error);
     }
-    stanza->set.items = instance->items + instance->proxy_count;
-    for (uint32_t i = 0; i < stanza->config->to_count; i++) {
-        struct fwd_proxy *proxy = &instance->proxies[instance->proxy_count];
-        proxy->stanza = stanza;
-        int r = proxy_open(proxy, &stanza->config->to[i], error);
+    bool one = config->to_count == 1;
+    struct fwd_proxy *proxies = one ? &stanza->only : arena_zeroed(&instance->config->arena, config->to_count, sizeof(*proxies));
+    if (proxies == NULL) {
+        return out_of_memory(error);
+    }
+    stanza->item = proxies;
+    stanza->set.items = one ? &stanza->item : instance->proxies + instance->proxy_count;
+    for (uint32_t i = 0; i < config->to_count; i++) {
+        proxies[i].stanza = stanza;
+        int r = proxy_open(&proxies[i], &config->to[i], error);
         if (r < 0) {
             return r;
         }
-        instance->items[instance->proxy_count++] = proxy;
+        instance->proxies[instance->proxy_count++] = &proxies[i];
         stanza->set.count++;
     }
     return 0;
@@ -114,27 +130,24 @@ static int open_proxies(struct fwd_instance *instance, struct stanza *stanza, st
 static int open_stanzas(struct fwd_instance *instance, struct fwd_error *error)
 {
     const struct config *config = instance->config;
-    size_t proxies = 0;
+    size_t proxies = 0, size = config->stanza_count * sizeof(*instance->stanzas);
     for (size_t i = 0; i < config->stanza_count; i++) {
         proxies += config->stanzas[i].to_count;
     }
-    instance->stanzas = calloc(config->stanza_count + 1, sizeof(*instance->stanzas));
-    instance->proxies = calloc(proxies + 1, sizeof(*instance->proxies));
-    instance->items = calloc(proxies + 1, sizeof(*instance->items));
-    if (instance->stanzas == NULL || instance->proxies == NULL || instance->items == NULL) {
-        return error_set(error, FWD_ERR_NOMEM, NULL, "%s", error_text(FWD_ERR_NOMEM));
+    instance->stanzas = aligned_alloc(alignof(struct stanza), size);
+    instance->proxies = calloc(proxies, sizeof(*instance->proxies));
+    if (instance->stanzas == NULL || instance->proxies == NULL || !namemap_init(&instance->index, config->stanza_count)) {
+        return out_of_memory(error);
     }
+    memset(instance->stanzas, 0, size);
     instance->stanza_count = (uint32_t)config->stanza_count;
-    if (!index_names(instance)) {
-        return error_set(error, FWD_ERR_NOMEM, NULL, "%s", error_text(FWD_ERR_NOMEM));
+    for (uint32_t i = instance->stanza_count; i-- > 0;) {
+        if (!init_stanza(instance, i)) {
+            return out_of_memory(error);
+        }
     }
     for (uint32_t i = 0; i < instance->stanza_count; i++) {
-        struct stanza *stanza = &instance->stanzas[i];
-        stanza->config = &config->stanzas[i];
-        stanza->instance = instance;
-        stanza->index = i;
-        instance->races |= stanza->config->retransmit_ns > 0;
-        int r = open_proxies(instance, stanza, error);
+        int r = open_proxies(instance, &instance->stanzas[i], error);
         if (r < 0) {
             return r;
         }
@@ -145,7 +158,7 @@ static int open_stanzas(struct fwd_instance *instance, struct fwd_error *error)
 static void instance_free(struct fwd_instance *instance)
 {
     for (uint32_t i = 0; i < instance->proxy_count; i++) {
-        proxy_close(&instance->proxies[i]);
+        proxy_close(instance->proxies[i]);
     }
     for (uint32_t i = 0; i < instance->stanza_count; i++) {
         refresh_destroy(instance->stanzas[i].refresh);
@@ -154,10 +167,11 @@ static void instance_free(struct fwd_instance *instance)
         engine_release(instance->engine);
     }
     for (uint32_t i = 0; i < instance->stanza_count; i++) {
-        namemap_fini(&instance->stanzas[i].except);
+        if (instance->stanzas[i].except != NULL) {
+            namemap_fini(instance->stanzas[i].except);
+        }
     }
     namemap_fini(&instance->index);
-    free(instance->items);
     free(instance->proxies);
     free(instance->stanzas);
     config_destroy(instance->config);
@@ -384,7 +398,7 @@ struct fwd_proxy *instance_proxy(struct fwd_instance *instance, uint32_t index)
 {
     struct fwd_proxy *proxy = NULL;
     if (instance->refresh_count == 0) {
-        return index < instance->proxy_count ? &instance->proxies[index] : NULL;
+        return index < instance->proxy_count ? instance->proxies[index] : NULL;
     }
     for (uint32_t i = 0; proxy == NULL && i < instance->stanza_count; i++) {
         struct stanza *stanza = &instance->stanzas[i];
@@ -399,66 +413,37 @@ struct fwd_proxy *instance_proxy(struct fwd_instance *instance, uint32_t index)
     return proxy;
 }
 
-/* True when zone is the name or a parent of it. */
-static bool is_below(const struct suffixes *name, const struct config_name *zone)
-{
-    uint32_t start = name->len - zone->wire_len;
-    for (uint32_t i = 0; i < name->count && zone->wire_len <= name->len; i++) {
-        if (name->at[i] == start) {
-            return memcmp(name->wire + start, zone->wire, zone->wire_len) == 0;
-        }
-    }
-    return false;
-}
-
 static bool excepted(const struct stanza *stanza, const struct suffixes *name)
 {
-    const struct config_stanza *config = stanza->config;
-    if (name->len == config->from.wire_len) {
+    if (stanza->except == NULL || name->len == stanza->config->from.wire_len) {
         return false; /* FROM itself is always allowed */
     }
-    if (stanza->except.entries != NULL) {
-        for (uint32_t i = 0; i < name->count; i++) {
-            if (namemap_find(&stanza->except, name, i) != NULL) {
-                return true;
-            }
-        }
-        return false;
-    }
-    for (uint32_t i = 0; i < config->except_count; i++) {
-        if (is_below(name, &config->except[i])) {
+    for (uint32_t i = 0; i < name->count; i++) {
+        if (namemap_find(stanza->except, name, i) != NAMEMAP_NONE) {
             return true;
         }
     }
     return false;
 }
 
-static bool matches(const struct stanza *stanza, const struct suffixes *name)
-{
-    return is_below(name, &stanza->config->from) && !excepted(stanza, name);
-}
-
 /* Of each zone at or above the name the first stanza that matches; of those the first in the file. */
-static struct stanza *match_by_index(struct fwd_instance *instance, uint32_t from, const struct suffixes *name)
+static uint32_t match(const struct fwd_instance *instance, uint32_t from, const struct suffixes *name)
 {
     uint32_t best = instance->stanza_count;
     for (uint32_t i = 0; i < name->count; i++) {
-        const struct namemap_entry *entry = namemap_find(&instance->index, name, i);
-        while (entry != NULL && entry->value < best) {
-            if (entry->value >= from && !excepted(&instance->stanzas[entry->value], name)) {
-                best = entry->value;
-                break;
-            }
-            entry = namemap_next(&instance->index, entry);
+        uint32_t at = namemap_find(&instance->index, name, i);
+        while (at < best && (at < from || excepted(&instance->stanzas[at], name))) {
+            at = namemap_next(&instance->index, at);
         }
+        best = at < best ? at : best;
     }
-    return best < instance->stanza_count ? &instance->stanzas[best] : NULL;
+    return best;
 }
 
 /* What most instances begin with: then there is nothing to compare. */
 static bool takes_all(const struct stanza *stanza)
 {
-    return stanza->config->from.wire_len == 1 && stanza->config->except_count == 0;
+    return stanza->is_root && stanza->except == NULL;
 }
 
 struct stanza *instance_match(struct fwd_instance *instance, uint32_t from, const uint8_t *qname, uint32_t len)
@@ -470,13 +455,6 @@ struct stanza *instance_match(struct fwd_instance *instance, uint32_t from, cons
     if (!suffixes_init(&name, qname, len)) {
         return NULL;
     }
-    if (instance->index.entries != NULL) {
-        return match_by_index(instance, from, &name);
-    }
-    for (uint32_t i = from; i < instance->stanza_count; i++) {
-        if (matches(&instance->stanzas[i], &name)) {
-            return &instance->stanzas[i];
-        }
-    }
-    return NULL;
+    uint32_t found = match(instance, from, &name);
+    return found < instance->stanza_count ? &instance->stanzas[found] : NULL;
 }

@@ -24,10 +24,9 @@ struct fwd_instance {
     struct config *config;
     uint32_t stanza_count;
     struct stanza *stanzas;
-    struct namemap index; /* FROMs, where there are many stanzas */
+    struct namemap index; /* FROMs; values are the indexes of their stanzas */
     uint32_t proxy_count;
-    struct fwd_proxy *proxies; /* of all stanzas without refresh, one after the other */
-    struct fwd_proxy **items;  /* what the stanzas' sets point to */
+    struct fwd_proxy **proxies; /* of all stanzas without refresh, one after the other */
     bool races; /* a stanza has retransmit */
     atomic_int state;
     uint32_t refresh_count; /* stanzas whose upstreams may change */

@@ -178,7 +178,7 @@ static void ask_resolver(struct lookup *l)
     const struct config_stanza *stanza = l->stanza;
     close_channel(l);
     l->unsure4 = l->unsure6 = true;
-    if (l->resolver == stanza->resolver_count) {
+    if (l->resolver == stanza->options->resolver_count) {
         l->over = true;
         char last[LOOKUP_WHY];
         memcpy(last, l->why, sizeof(last));
@@ -188,7 +188,7 @@ static void ask_resolver(struct lookup *l)
     l->received = false;
     l->asking = 0;
     l->answered = true;
-    l->status = open_resolver(l, stanza->resolver[l->resolver]);
+    l->status = open_resolver(l, stanza->options->resolver[l->resolver]);
     if (l->status == ARES_SUCCESS) {
         ask(l, TYPE_A);
     }
@@ -203,7 +203,7 @@ static void after_question(struct lookup *l)
         l->over = true;
     } else {
         if (!l->received) { /* this error outlives later empty answers */
-            (void)snprintf(l->why, sizeof(l->why), ": lookup at %.60s: %s", l->stanza->resolver[l->resolver],
+            (void)snprintf(l->why, sizeof(l->why), ": lookup at %.60s: %s", l->stanza->options->resolver[l->resolver],
                            ares_strerror(l->status));
         }
         l->resolver++;
@@ -269,7 +269,7 @@ void lookup_begin(struct lookup *l, const struct config_stanza *stanza, const ch
     (void)pthread_once(&once, library_init);
     *l = (struct lookup){.stanza = stanza, .watch = watch, .watch_arg = watch_arg, .ttl = UINT32_MAX};
     (void)snprintf(l->name, sizeof(l->name), "%s", name);
-    if (stanza->resolver_count > 0) {
+    if (stanza->options->resolver_count > 0) {
         ask_resolver(l);
     } else {
         ask_system(l);
@@ -282,7 +282,7 @@ bool lookup_turn(struct lookup *l, uint32_t wait_ms)
         process(l, wait_ms);
     }
     while (l->answered && !l->over) {
-        if (l->stanza->resolver_count > 0) {
+        if (l->stanza->options->resolver_count > 0) {
             after_question(l);
         } else {
             after_system(l);

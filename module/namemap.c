@@ -53,7 +53,7 @@ bool suffixes_init(struct suffixes *ret, const uint8_t *wire, uint32_t len)
 
 bool namemap_init(struct namemap *map, size_t capacity)
 {
-    uint32_t slots = 16;
+    uint32_t slots = 2;
     while (slots < capacity * 2) {
         slots *= 2;
     }
@@ -79,39 +79,46 @@ static uint32_t hash_of(const uint8_t *wire, uint32_t len)
     return spread(hash);
 }
 
-/* The slot where a key stands or would stand. */
-static uint32_t *slot_of(const struct namemap *map, const uint8_t *wire, uint32_t len, uint32_t hash)
+static uint32_t depth_of(const uint8_t *wire)
+{
+    uint32_t depth = 0;
+    for (; *wire != 0; wire += 1U + *wire) {
+        depth++;
+    }
+    return depth;
+}
+
+/* The slot where a key stands or would stand. The hash beside it spares a look at most entries of other keys. */
+static struct namemap_slot *slot_of(const struct namemap *map, const uint8_t *wire, uint32_t len, uint32_t hash)
 {
     uint32_t i = hash & map->mask;
-    while (map->slots[i] != 0) {
-        const struct namemap_entry *entry = &map->entries[map->slots[i] - 1];
-        if (entry->hash == hash && entry->len == len && memcmp(entry->wire, wire, len) == 0) {
-            break;
+    for (; map->slots[i].entry != 0; i = (i + 1) & map->mask) {
+        if (map->slots[i].hash == hash) {
+            const struct namemap_entry *entry = &map->entries[map->slots[i].entry - 1];
+            if (entry->len == len && memcmp(entry->wire, wire, len) == 0) {
+                break;
+            }
         }
-        i = (i + 1) & map->mask;
     }
     return &map->slots[i];
 }
 
-void namemap_add(struct namemap *map, const uint8_t *wire, uint32_t len, uint32_t value)
+void namemap_add(struct namemap *map, uint32_t value, const uint8_t *wire, uint32_t len)
 {
-    uint32_t hash = hash_of(wire, len);
-    uint32_t *slot = slot_of(map, wire, len, hash);
-    uint32_t index = map->count++;
-    map->entries[index] = (struct namemap_entry){
-        .wire = wire, .len = len, .hash = hash, .value = value, .next = NAMEMAP_NONE, .last = index};
-    if (*slot == 0) {
-        *slot = index + 1;
-        return;
-    }
-    struct namemap_entry *first = &map->entries[*slot - 1];
-    map->entries[first->last].next = index;
-    first->last = index;
+    uint32_t hash = hash_of(wire, len), depth = depth_of(wire);
+    struct namemap_slot *slot = slot_of(map, wire, len, hash);
+    map->entries[value] = (struct namemap_entry){
+        .wire = wire, .len = len, .next = slot->entry != 0 ? slot->entry - 1 : NAMEMAP_NONE};
+    *slot = (struct namemap_slot){.hash = hash, .entry = value + 1};
+    map->depths[depth / 64] |= UINT64_C(1) << depth % 64;
 }
 
-const struct namemap_entry *namemap_find(const struct namemap *map, const struct suffixes *name, uint32_t suffix)
+uint32_t namemap_find(const struct namemap *map, const struct suffixes *name, uint32_t suffix)
 {
+    if ((map->depths[suffix / 64] >> suffix % 64 & 1) == 0) {
+        return NAMEMAP_NONE;
+    }
     uint32_t at = name->at[suffix];
-    uint32_t slot = *slot_of(map, name->wire + at, name->len - at, name->hash[suffix]);
-    return slot != 0 ? &map->entries[slot - 1] : NULL;
+    const struct namemap_slot *slot = slot_of(map, name->wire + at, name->len - at, name->hash[suffix]);
+    return slot->entry != 0 ? slot->entry - 1 : NAMEMAP_NONE;
 }

@@ -1,7 +1,7 @@
 /* Domain names as keys: which of very many zones lie at or above a name.
  *
  * Threads: a map is immutable once filled. Ownership: keys are borrowed and must outlive the map. Limits: O(labels) per look-up, whatever the number
- * of keys. Standards: RFC 1035 2.3.3 (letter case: names are given in lower case).
+ * of keys, and mostly one access to memory that is not cached for each. Standards: RFC 1035 2.3.3 (letter case: names are given in lower case).
  */
 #pragma once
 
@@ -25,32 +25,35 @@ struct suffixes {
 /** Fills *ret from an uncompressed wire name. @return false when it is longer than 255 octets */
 bool suffixes_init(struct suffixes *ret, const uint8_t *wire, uint32_t len);
 
-struct namemap {
-    uint32_t mask;
-    uint32_t *slots; /* entry + 1 */
-    struct namemap_entry {
-        const uint8_t *wire;
-        uint32_t len;
-        uint32_t hash;
-        uint32_t value;
-        uint32_t next; /* entry with the same key, in order of adding; NAMEMAP_NONE at the end */
-        uint32_t last; /* of the first entry of a key: the last one */
-    } *entries;
-    uint32_t count;
+/** A key, whose value is its place in the map. */
+struct namemap_entry {
+    const uint8_t *wire;
+    uint32_t len;
+    uint32_t next; /* value of the next entry with the same key; NAMEMAP_NONE at the end */
 };
 
-/** Makes room for so many entries. @return false when out of memory */
+struct namemap {
+    uint32_t mask;
+    uint64_t depths[NAMEMAP_LABELS / 64]; /* bit n: there is a key of n labels beside the root */
+    struct namemap_slot {
+        uint32_t hash;
+        uint32_t entry; /* its first one's value + 1; 0 in a free slot */
+    } *slots;
+    struct namemap_entry *entries;
+};
+
+/** Makes room for the values below capacity. @return false when out of memory */
 bool namemap_init(struct namemap *map, size_t capacity);
 void namemap_fini(struct namemap *map);
 
-/** Adds a lower-case wire name; equal keys keep the order of adding. */
-void namemap_add(struct namemap *map, const uint8_t *wire, uint32_t len, uint32_t value);
+/** Gives a lower-case wire name a value. Values come in falling order, so that of equal keys the lowest is found first. */
+void namemap_add(struct namemap *map, uint32_t value, const uint8_t *wire, uint32_t len);
 
-/** The first entry with this suffix of a name as its key, or NULL. */
-const struct namemap_entry *namemap_find(const struct namemap *map, const struct suffixes *name, uint32_t suffix);
+/** The lowest value that has this suffix of a name as its key, or NAMEMAP_NONE. */
+uint32_t namemap_find(const struct namemap *map, const struct suffixes *name, uint32_t suffix);
 
-/** The next entry with the same key, or NULL. */
-static inline const struct namemap_entry *namemap_next(const struct namemap *map, const struct namemap_entry *entry)
+/** The next value with the same key, or NAMEMAP_NONE. */
+static inline uint32_t namemap_next(const struct namemap *map, uint32_t value)
 {
-    return entry->next != NAMEMAP_NONE ? &map->entries[entry->next] : NULL;
+    return map->entries[value].next;
 }

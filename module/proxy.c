@@ -16,43 +16,43 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct transport_key key_of(const struct config_stanza *stanza, const struct config_to *to, struct tls *tls)
+static struct transport_key key_of(const struct config_options *options, const struct config_to *to, struct tls *tls)
 {
     struct transport_key key;
     memset(&key, 0, sizeof(key)); /* compared octet by octet */
     key.addr = to->addr;
-    if (stanza->has_source_address) {
-        key.source = stanza->source_address;
+    if (options->has_source_address) {
+        key.source = options->source_address;
     }
     key.proto = to->proto;
     key.tls = tls;
-    key.port_budget = stanza->port_budget;
-    key.expire_ns = stanza->expire_ns;
-    key.max_age_ns = stanza->max_age_ns;
-    key.max_idle = stanza->max_idle_conns;
-    key.max_wait_ns = stanza->conn_wait_ns;
-    key.connect_timeout_ns = stanza->connect_timeout_ns;
-    key.handshake_timeout_ns = stanza->handshake_timeout_ns;
-    key.keepalive_ns = stanza->tcp_keepalive_ns;
-    key.places = stanza->pipeline;
-    key.max_open = stanza->max_conns;
-    key.max_dialling = stanza->max_handshakes;
-    key.min_idle = stanza->min_idle_conns;
-    key.max_uses = stanza->max_conn_uses;
-    key.age_jitter = stanza->max_age_jitter;
-    key.padding = (uint16_t)stanza->padding;
-    key.edns_keepalive = stanza->edns_keepalive;
-    key.doh_get = stanza->doh_get;
+    key.port_budget = options->port_budget;
+    key.expire_ns = options->expire_ns;
+    key.max_age_ns = options->max_age_ns;
+    key.max_idle = options->max_idle_conns;
+    key.max_wait_ns = options->conn_wait_ns;
+    key.connect_timeout_ns = options->connect_timeout_ns;
+    key.handshake_timeout_ns = options->handshake_timeout_ns;
+    key.keepalive_ns = options->tcp_keepalive_ns;
+    key.places = options->pipeline;
+    key.max_open = options->max_conns;
+    key.max_dialling = options->max_handshakes;
+    key.min_idle = options->min_idle_conns;
+    key.max_uses = options->max_conn_uses;
+    key.age_jitter = options->max_age_jitter;
+    key.padding = (uint16_t)options->padding;
+    key.edns_keepalive = options->edns_keepalive;
+    key.doh_get = options->doh_get;
     return key;
 }
 
-static struct tls_settings tls_settings_of(const struct config_stanza *stanza, const struct config_to *to)
+static struct tls_settings tls_settings_of(const struct config_options *options, const struct config_to *to)
 {
     return (struct tls_settings){
-        .ca = stanza->tls_ca,
-        .cert = stanza->tls_cert,
-        .key = stanza->tls_key,
-        .name = to->tls_servername[0] != '\0' ? to->tls_servername : stanza->tls_servername,
+        .ca = options->tls_ca,
+        .cert = options->tls_cert,
+        .key = options->tls_key,
+        .name = to->tls_servername[0] != '\0' ? to->tls_servername : options->tls_servername,
         .addr = to->addr,
         .proto = to->proto,
     };
@@ -66,7 +66,7 @@ static int use_identity(const struct stanza *stanza, const struct config_to *to,
         return 0;
     }
     char why[TLS_WHY];
-    struct tls_settings settings = tls_settings_of(stanza->config, to);
+    struct tls_settings settings = tls_settings_of(stanza->options, to);
     *ret = engine_use_tls(stanza->instance->engine, &settings, why);
     if (*ret != NULL) {
         return 0;
@@ -86,12 +86,12 @@ int proxy_open(struct fwd_proxy *proxy, const struct config_to *to, struct fwd_e
     if (r < 0) {
         return r;
     }
-    struct transport_key key = key_of(stanza->config, to, tls);
+    struct transport_key key = key_of(stanza->options, to, tls);
     struct transport *transport = engine_use_transport(engine, &key, to->text);
     if (tls != NULL) {
         engine_leave_tls(engine, tls); /* the transport has a use of its own */
     }
-    struct health *health = transport != NULL ? health_use(engine, transport, stanza->config) : NULL;
+    struct health *health = transport != NULL ? health_use(engine, transport, stanza->options) : NULL;
     if (health == NULL) {
         if (transport != NULL) {
             engine_leave_transport(engine, transport);

@@ -247,9 +247,9 @@ static const struct member *member_find(const struct member *members, size_t cou
     return NULL;
 }
 
-/** Every member of an object. */
-int members_read(struct reader *reader, const json_t *value, const struct member *members,
-                 size_t count, void *target)
+/** Those members of an object that are wanted. */
+int members_read_if(struct reader *reader, const json_t *value, const struct member *members,
+                    size_t count, void *target, bool (*wanted)(const char *name))
 {
     const char *name;
     json_t *item;
@@ -259,6 +259,9 @@ int members_read(struct reader *reader, const json_t *value, const struct member
     }
     json_object_foreach((json_t *)value, name, item)
     {
+        if (wanted != NULL && !wanted(name)) {
+            continue;
+        }
         const struct member *member = member_find(members, count, name);
         size_t back = reader_push(reader, name);
         int status = member != NULL ? member->read(reader, item, (char *)target + member->offset)
@@ -270,6 +273,13 @@ int members_read(struct reader *reader, const json_t *value, const struct member
         reader_pop(reader, back);
     }
     return FWD_OK;
+}
+
+/** Every member of an object. */
+int members_read(struct reader *reader, const json_t *value, const struct member *members,
+                 size_t count, void *target)
+{
+    return members_read_if(reader, value, members, count, target, NULL);
 }
 
 /** The other way round. */

@@ -10,6 +10,7 @@
 
 #include <forward/abi.h>
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,7 @@
 struct reader {
     struct fwd_error *error;
     struct arena *arena;
+    void *context; /**< for the read functions of whoever reads */
     char pointer[256];
     size_t pointer_len;
 };
@@ -62,6 +64,10 @@ json_t *array_to_json(const void *items, size_t count, size_t size, json_t *(*wr
 /** Reads the members of an object; others are errors, those absent leave target as it is. */
 int members_read(struct reader *reader, const json_t *value, const struct member *members,
                  size_t count, void *target);
+
+/** The same, but passes over the members that are not wanted, unless that is NULL. */
+int members_read_if(struct reader *reader, const json_t *value, const struct member *members,
+                    size_t count, void *target, bool (*wanted)(const char *name));
 
 /** Writes all members. */
 json_t *members_write(const struct member *members, size_t count, const void *source);

@@ -239,14 +239,14 @@ static void tend_sets(struct refresh *r, uint64_t now)
 
 static uint64_t shortest_wait(const struct refresh *r)
 {
-    uint64_t interval = r->stanza->config->resolve_interval_ns;
+    uint64_t interval = r->stanza->options->resolve_interval_ns;
     return interval > MIN_WAIT_MS * MS_NS ? interval : MIN_WAIT_MS * MS_NS;
 }
 
 /* How long addresses with this TTL are good for. */
 static uint64_t life_of(const struct refresh *r, uint32_t ttl)
 {
-    uint64_t hold = r->stanza->config->resolve_hold_ns, least = shortest_wait(r), life = ttl * SECOND_NS;
+    uint64_t hold = r->stanza->options->resolve_hold_ns, least = shortest_wait(r), life = ttl * SECOND_NS;
     life = hold > 0 && hold < life ? hold : life;
     return life > least ? life : least;
 }

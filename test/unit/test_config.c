@@ -5,6 +5,7 @@
 #include "options.h"
 #include "suite.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof(*(array))))
@@ -88,6 +89,13 @@ static const struct {
      "both forward ('a') and proxy level ('b') TLS servernames are set for upstream proxy "
      "'tls://1.1.1.1:853'",
      "/forward/0/tls_servername"},
+    {"{\"forward\":[{\"tls_servername\":\"a\"," TO "},{\"tls_servername\":\"a\",\"to\":[{\"addr\":\"1.1.1.1:853\","
+     "\"transport\":\"tls\",\"tls_servername\":\"b\"}]}]}",
+     "both forward ('a') and proxy level ('b') TLS servernames are set for upstream proxy "
+     "'tls://1.1.1.1:853'",
+     "/forward/1/tls_servername"},
+    {"{\"forward\":[{" TO ",\"policy\":\"random\"},{" TO ",\"policy\":\"random\",\"polcy\":1}]}",
+     "unknown option 'polcy'", "/forward/1/polcy"},
 };
 
 START_TEST(error_case)
@@ -117,14 +125,14 @@ START_TEST(defaults)
     ck_assert_uint_eq(stanza->to[0].addr.family, 4);
     ck_assert_uint_eq(stanza->to[0].addr.port, 53);
     ck_assert_uint_eq(stanza->to[0].proto, FWD_PROTO_UDP);
-    ck_assert_uint_eq(stanza->expire_ns, UINT64_C(10000000000));
-    ck_assert_uint_eq(stanza->read_timeout_ns, UINT64_C(2000000000));
-    ck_assert_uint_eq(stanza->health_interval_ns, UINT64_C(500000000));
-    ck_assert_uint_eq(stanza->max_fails, 2);
-    ck_assert_uint_eq(stanza->port_budget, 1000);
-    ck_assert_uint_eq(stanza->max_handshakes, 64);
-    ck_assert(!stanza->has_max_connect_attempts);
-    ck_assert(!stanza->has_tls);
+    ck_assert_uint_eq(stanza->options->expire_ns, UINT64_C(10000000000));
+    ck_assert_uint_eq(stanza->options->read_timeout_ns, UINT64_C(2000000000));
+    ck_assert_uint_eq(stanza->options->health_interval_ns, UINT64_C(500000000));
+    ck_assert_uint_eq(stanza->options->max_fails, 2);
+    ck_assert_uint_eq(stanza->options->port_budget, 1000);
+    ck_assert_uint_eq(stanza->options->max_handshakes, 64);
+    ck_assert(!stanza->options->has_max_connect_attempts);
+    ck_assert(!stanza->options->has_tls);
     config_destroy(config);
 }
 END_TEST
@@ -158,16 +166,67 @@ START_TEST(every_option)
     ck_assert_str_eq(stanza->to[1].tls_servername, "dns.quad9.net");
     ck_assert_uint_eq(stanza->to[2].proto, FWD_PROTO_HTTPS);
     ck_assert_uint_eq(stanza->to[2].addr.family, 0); /* a host name */
-    ck_assert(stanza->has_max_connect_attempts && stanza->max_connect_attempts == 0);
-    ck_assert_uint_eq(stanza->max_idle_conns, INT64_MAX);
-    ck_assert_uint_eq(stanza->next.mask, 1u << 3 | 1u << 4);
-    ck_assert_uint_eq(stanza->failover.list[0], 23);
-    ck_assert_str_eq(stanza->tls_cert, "cert");
-    ck_assert_str_eq(stanza->tls_key, "key");
-    ck_assert_str_eq(stanza->tls_ca, "ca");
-    ck_assert_uint_eq(stanza->source_address.family, 4);
-    ck_assert(stanza->doh_get);
-    ck_assert_uint_eq(stanza->retransmit_ns, 300000000);
+    ck_assert(stanza->options->has_max_connect_attempts && stanza->options->max_connect_attempts == 0);
+    ck_assert_uint_eq(stanza->options->max_idle_conns, INT64_MAX);
+    ck_assert_uint_eq(stanza->options->next.mask, 1u << 3 | 1u << 4);
+    ck_assert_uint_eq(stanza->options->failover.list[0], 23);
+    ck_assert_str_eq(stanza->options->tls_cert, "cert");
+    ck_assert_str_eq(stanza->options->tls_key, "key");
+    ck_assert_str_eq(stanza->options->tls_ca, "ca");
+    ck_assert_uint_eq(stanza->options->source_address.family, 4);
+    ck_assert(stanza->options->doh_get);
+    ck_assert_uint_eq(stanza->options->retransmit_ns, 300000000);
+    config_destroy(config);
+}
+END_TEST
+
+/* Stanzas share what they have alike, and nothing else. */
+START_TEST(shared_options)
+{
+    static const char json[] =
+        "{\"forward\":[{\"from\":\"a\"," TO ",\"expire\":\"5s\",\"policy\":\"sequential\"},"
+        "{\"policy\":\"sequential\",\"except\":[\"c.b\"],\"from\":\"b\"," TO ",\"expire\":\"5s\"},"
+        "{\"from\":\"c\",\"to\":[{\"addr\":\"127.0.0.1:54\"}],\"expire\":\"5s\",\"policy\":\"sequential\"},"
+        "{\"from\":\"d\"," TO ",\"expire\":\"5s\"},"
+        "{\"from\":\"e\"," TO ",\"expire\":\"6s\",\"policy\":\"sequential\"}]}";
+    struct config *config;
+    const struct config_stanza *stanzas;
+
+    ck_assert_int_eq(parse(json, &config), FWD_OK);
+    stanzas = config->stanzas;
+    ck_assert_ptr_eq(stanzas[1].options, stanzas[0].options);
+    ck_assert_ptr_eq(stanzas[1].to, stanzas[0].to);
+    ck_assert_uint_eq(stanzas[1].to_count, 1);
+    ck_assert_str_eq(stanzas[1].from.text, "b.");
+    ck_assert_uint_eq(stanzas[1].except_count, 1);
+    ck_assert_uint_eq(stanzas[0].except_count, 0);
+    ck_assert_ptr_eq(stanzas[2].options, stanzas[0].options);
+    ck_assert_str_eq(stanzas[2].to[0].text, "127.0.0.1:54");
+    ck_assert_uint_eq(stanzas[3].options->expire_ns, UINT64_C(5000000000));
+    ck_assert_int_eq(stanzas[3].options->policy, POLICY_RANDOM);
+    ck_assert_uint_eq(stanzas[4].options->expire_ns, UINT64_C(6000000000));
+    ck_assert_int_eq(stanzas[4].options->policy, POLICY_SEQUENTIAL);
+    config_destroy(config);
+}
+END_TEST
+
+/* More kinds of stanzas than are remembered. */
+START_TEST(many_options)
+{
+    char json[4096] = "{\"forward\":[";
+    size_t at = strlen(json);
+    struct config *config;
+
+    for (unsigned i = 0; i < 40; i++) {
+        at += (size_t)snprintf(json + at, sizeof(json) - at, "%s{\"to\":[{\"addr\":\"127.0.0.1:%u\"}],\"max_fails\":%u}",
+                               i > 0 ? "," : "", 1 + i % 20, i % 20);
+    }
+    (void)snprintf(json + at, sizeof(json) - at, "]}");
+    ck_assert_int_eq(parse(json, &config), FWD_OK);
+    for (unsigned i = 0; i < 40; i++) {
+        ck_assert_uint_eq(config->stanzas[i].options->max_fails, i % 20);
+        ck_assert_uint_eq(config->stanzas[i].to[0].addr.port, 1 + i % 20);
+    }
     config_destroy(config);
 }
 END_TEST
@@ -258,6 +317,8 @@ int main(void)
     tcase_add_loop_test(tcase, error_case, 0, COUNT(error_rows));
     tcase_add_test(tcase, defaults);
     tcase_add_test(tcase, every_option);
+    tcase_add_test(tcase, shared_options);
+    tcase_add_test(tcase, many_options);
     tcase_add_test(tcase, fixed_point);
     tcase_add_test(tcase, options_both_ways);
     tcase_add_test(tcase, small_errors);
