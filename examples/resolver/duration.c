@@ -104,12 +104,13 @@ bool duration_parse(const char *text, int64_t *ret_ns, struct failure *failure)
 static int amount_print(char *buffer, size_t cap, uint64_t ns, uint64_t unit, const char *name)
 {
     char decimals[16] = "";
-    if (ns % unit != 0) {
+    unsigned part = (unsigned)(ns % unit);
+    if (part != 0) {
         int width = unit == 1000 ? 3 : unit == 1000000 ? 6 : 9;
-        int len = snprintf(decimals, sizeof(decimals), ".%0*u", width, (unsigned)(ns % unit));
-        while (decimals[len - 1] == '0') {
-            decimals[--len] = '\0';
+        for (; part % 10 == 0; part /= 10) {
+            width--;
         }
+        (void)snprintf(decimals, sizeof(decimals), ".%0*u", width, part);
     }
     return snprintf(buffer, cap, "%llu%s%s", (unsigned long long)(ns / unit), decimals, name);
 }
