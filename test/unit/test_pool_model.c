@@ -1,360 +1,22 @@
-/* The pool against a model of it: arrays, searched from end to end, in which every rule of pool.h is one plain line; and the pool alone with many
- * threads, each of which checks what must hold whatever the others do.
- *
- *   unit_pool_model [STEPS [SEED]]     (20,000 steps unless the argument or FWD_MODEL_STEPS says otherwise)
- *   CK_FORK=no CK_DEFAULT_TIMEOUT=0 unit_pool_model 10000000
+/* The pool against a model of it (pool_model.c). walk.h says how to have it go on for longer.
  *
  * Happy path: a random operation is done on both; what it returns and all books are compared. A world with new limits begins every
  * thousand steps. Failure: the test says seed, world and step, which repeat it.
  */
-#include "pool.h"
-
+#include "pool_model.h"
 #include "suite.h"
+#include "walk.h"
 
-#include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#define SECOND UINT64_C(1000000000)
-
-enum { NODES = 40, WAITERS = 24, WORLD_STEPS = 1000, STEPS = 20000, THREADS = 8 };
-
-static uint64_t steps_wanted = STEPS;
-static uint64_t seed = 1;
-
-struct random {
-    uint64_t state;
-};
-
-static uint32_t below(struct random *r, uint32_t n)
-{
-    r->state = r->state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)(r->state >> 33) % n;
-}
-
-/* --- the model ---------------------------------------------------------------------------------------------------- */
-
-enum state { GONE, DIALLING, SPARE, READY };
-
-struct model_node {
-    enum state state;
-    bool in_books; /* counted as open */
-    bool closing;
-    bool retired, fresh_spare;
-    uint32_t used, uses, limit;
-    uint64_t used_ns, until_ns, idle_ns, epoch;
-    uint64_t order; /* in its list: the smaller is the nearer to the front; 0 in none */
-    bool idle;
-};
-
-static struct model {
-    struct pool_limits limits;
-    struct model_node nodes[NODES];
-    int queue[WAITERS]; /* waiters in order */
-    int queued;
-    uint64_t budget_ns, order, epoch;
-    int last_given;
-    uint64_t shared_fate; /* waiters that ended with a dial */
-    uint32_t opening; /* POOL_OPENs that are nobody's node yet */
-    bool stopped, starved;
-    struct pool_counts counts;
-} model;
+enum { WORLD_STEPS = 1000 };
 
 static struct pool pool;
 static struct pool_node nodes[NODES];
 static struct pool_waiter waiters[WAITERS];
 static bool waiting[WAITERS];
-static uint64_t now;
 static uint32_t pins[NODES];
-
-static uint32_t model_open(void)
-{
-    uint32_t open = model.opening;
-    for (int i = 0; i < NODES; i++) {
-        open += model.nodes[i].in_books;
-    }
-    return open;
-}
-
-static uint32_t model_dialling(void)
-{
-    uint32_t dialling = model.opening;
-    for (int i = 0; i < NODES; i++) {
-        dialling += model.nodes[i].in_books && !model.nodes[i].closing && model.nodes[i].state != READY;
-    }
-    return dialling;
-}
-
-static uint32_t model_in_flight(void)
-{
-    uint32_t in_flight = 0;
-    for (int i = 0; i < NODES; i++) {
-        const struct model_node *n = &model.nodes[i];
-        in_flight += n->in_books && !n->fresh_spare ? n->used : 0;
-    }
-    return in_flight;
-}
-
-static uint32_t model_idle(void)
-{
-    uint32_t idle = 0;
-    for (int i = 0; i < NODES; i++) {
-        idle += model.nodes[i].idle;
-    }
-    return idle;
-}
-
-static bool model_room(const struct model_node *n)
-{
-    return !n->retired && n->used < n->limit && (model.limits.max_uses == 0 || n->used + n->uses < model.limits.max_uses);
-}
-
-static bool model_may_open(void)
-{
-    return (model.limits.max_open == 0 || model_open() < model.limits.max_open) &&
-           (model.limits.max_dialling == 0 || model_dialling() < model.limits.max_dialling);
-}
-
-/* The front of the idle or of the shared ones. */
-static int model_front(bool idle)
-{
-    int front = -1;
-    for (int i = 0; i < NODES; i++) {
-        const struct model_node *n = &model.nodes[i];
-        if (n->order != 0 && n->idle == idle && (front < 0 || n->order < model.nodes[front].order)) {
-            front = i;
-        }
-    }
-    return front;
-}
-
-static void model_unlist(int i)
-{
-    model.nodes[i].order = 0;
-    model.nodes[i].idle = false;
-}
-
-static void model_list(int i, bool idle)
-{
-    model.nodes[i].order = ++model.order;
-    model.nodes[i].idle = idle;
-}
-
-static void model_share(int i)
-{
-    model_unlist(i);
-    if (model_room(&model.nodes[i])) {
-        model_list(i, false);
-    }
-}
-
-static void model_use(int i)
-{
-    model.nodes[i].used++;
-    model.counts.hits++;
-    model_share(i);
-}
-
-static void model_close(int i, uint64_t *reason)
-{
-    model_unlist(i);
-    model.nodes[i].retired = true;
-    if (!model.nodes[i].closing) {
-        model.nodes[i].closing = true;
-        (*reason)++;
-    }
-}
-
-static uint32_t model_closing(void)
-{
-    uint32_t closing = 0;
-    for (int i = 0; i < NODES; i++) {
-        closing += model.nodes[i].closing;
-    }
-    return closing;
-}
-
-static bool model_aged(int i)
-{
-    return now > model.nodes[i].until_ns;
-}
-
-static bool model_expired(int i)
-{
-    uint64_t own = model.nodes[i].idle_ns, most = model.limits.expire_ns;
-    return most == 0 || now > model.nodes[i].used_ns + (own > 0 && own < most ? own : most);
-}
-
-static bool model_spend(void)
-{
-    uint64_t token = SECOND / model.limits.fresh_per_s;
-    if (model.budget_ns < now) {
-        model.budget_ns = now;
-    }
-    bool there = model.budget_ns + token <= now + SECOND;
-    model.budget_ns += there ? token : 0;
-    return there;
-}
-
-static uint32_t model_most(void)
-{
-    const struct pool_limits *l = &model.limits;
-    uint32_t budget = l->fresh_per_s == 0 ? UINT32_MAX : l->fresh_per_s < 2 ? 2 : l->fresh_per_s;
-    return l->max_idle == 0 || l->max_idle > budget ? budget : l->max_idle;
-}
-
-/* More takes than the budget allows, and at least half of what may be idle is. */
-static bool model_goes_round(uint32_t out)
-{
-    int front = model_front(true);
-    uint32_t most = model_most() > 256 ? 256 : model_most();
-    return front >= 0 && model_idle() + out >= most / 2 &&
-           now < model.nodes[front].used_ns + model_idle() * (SECOND / model.limits.fresh_per_s);
-}
-
-/* The first idle node that is good; those before it are closed and set in the mask. */
-static int model_good_idle(uint64_t *closed)
-{
-    int i;
-    while ((i = model_front(true)) >= 0 && (model_expired(i) || model_aged(i))) {
-        model_close(i, model_expired(i) ? &model.counts.expired : &model.counts.aged);
-        *closed |= UINT64_C(1) << i;
-    }
-    return i;
-}
-
-static int model_shared(void)
-{
-    int i;
-    while ((i = model_front(false)) >= 0 && model_aged(i)) {
-        model.nodes[i].retired = true;
-        model_unlist(i);
-    }
-    return i;
-}
-
-static enum pool_take model_take(bool fresh, int *ret, uint64_t *closed)
-{
-    *ret = -1;
-    if (model.stopped) {
-        return POOL_STOPPED;
-    }
-    if (model.queued == 0) {
-        bool own = fresh || (model.limits.fresh_per_s > 0 &&
-                             ((!model_goes_round(0) && model_spend()) || (model_front(true) >= 0 && model_front(true) == model.last_given && model.limits.max_idle != 1)));
-        if (!own) {
-            *ret = model_shared();
-            *ret = *ret >= 0 ? *ret : model_good_idle(closed);
-        }
-        if (*ret < 0 && model_may_open()) {
-            model.opening++;
-            model.counts.misses++;
-            return POOL_OPEN;
-        }
-        if (*ret < 0) {
-            int idle = model_good_idle(closed);
-            *ret = fresh ? -1 : idle;
-        }
-        if (*ret >= 0) {
-            model_use(*ret);
-            return POOL_HIT;
-        }
-    }
-    model.counts.refused += model.limits.never_wait;
-    return model.limits.never_wait ? POOL_REFUSED : POOL_WAIT;
-}
-
-static int model_pop(void)
-{
-    int first = model.queue[0];
-    model.queued--;
-    memmove(model.queue, model.queue + 1, (size_t)model.queued * sizeof(int));
-    return first;
-}
-
-/* Who may open now; -1 nobody. */
-static int model_turn(void)
-{
-    if (model.stopped || model.queued == 0 || !model_may_open() || (model.starved && model_open() > model_closing())) {
-        return -1;
-    }
-    model.opening++;
-    model.counts.misses++;
-    return model_pop();
-}
-
-static bool model_wait(int w, bool again)
-{
-    if (model.stopped || (model.queued == 0 && (model_front(true) >= 0 || model_front(false) >= 0 || model_may_open()))) {
-        return false;
-    }
-    int at = again ? 0 : model.queued;
-    memmove(model.queue + at + 1, model.queue + at, (size_t)(model.queued - at) * sizeof(int));
-    model.queue[at] = w;
-    model.queued++;
-    model.counts.waits += !again;
-    return true;
-}
-
-static uint64_t *model_why_close(int i, bool success)
-{
-    const struct pool_limits *l = &model.limits;
-    const struct model_node *n = &model.nodes[i];
-    if (model.stopped) {
-        return &model.counts.stopped;
-    }
-    if (!success) {
-        return &model.counts.died;
-    }
-    if (l->expire_ns == 0) {
-        return &model.counts.expired;
-    }
-    if (l->max_uses > 0 && n->uses >= l->max_uses) {
-        return &model.counts.used_up;
-    }
-    if (n->retired) {
-        return &model.counts.aged;
-    }
-    if (l->fresh_per_s > 0 && model.budget_ns + SECOND / l->fresh_per_s <= now + SECOND / 2 && !model_goes_round(1)) {
-        return &model.counts.renewed;
-    }
-    return model_idle() >= model_most() ? &model.counts.overflow : NULL;
-}
-
-static enum pool_gave model_give(int i, bool success, int *ret_waiter)
-{
-    struct model_node *n = &model.nodes[i];
-    model_unlist(i);
-    model.epoch += success && n->state == READY && !n->fresh_spare;
-    n->used--;
-    n->uses += !n->fresh_spare;
-    n->fresh_spare = false;
-    n->used_ns = now;
-    if (model_aged(i) || (model.limits.max_uses > 0 && n->uses + n->used >= model.limits.max_uses)) {
-        n->retired = true;
-    }
-    bool shared = n->used > 0;
-    if (model.queued > 0 && !model.stopped && !n->retired && (success || shared) && (model.limits.expire_ns > 0 || shared)) {
-        *ret_waiter = model_pop();
-        model_use(i);
-        return GAVE_WAITER;
-    }
-    if (shared) {
-        model_share(i);
-        return GAVE_KEPT;
-    }
-    uint64_t *reason = model_why_close(i, success);
-    model.last_given = reason == NULL ? i : -1;
-    if (reason != NULL) {
-        model_close(i, reason);
-        return GAVE_CLOSE;
-    }
-    model_list(i, true);
-    return GAVE_KEPT;
-}
 
 /* --- comparing ---------------------------------------------------------------------------------------------------- */
 
@@ -364,7 +26,7 @@ static uint64_t world, step;
     do {                                                                                                               \
         uint64_t real_ = (uint64_t)(real), modelled_ = (uint64_t)(modelled);                                           \
         if (real_ != modelled_) {                                                                                      \
-            ck_abort_msg("seed %llu world %llu step %llu: %s is %llu, in the model %llu", (unsigned long long)seed,    \
+            ck_abort_msg("seed %llu world %llu step %llu: %s is %llu, in the model %llu", (unsigned long long)walk.seed,    \
                          (unsigned long long)world, (unsigned long long)step, #real, (unsigned long long)real_,        \
                          (unsigned long long)modelled_);                                                               \
         }                                                                                                              \
@@ -518,7 +180,7 @@ static void step_take(bool fresh)
     uint64_t closed = 0;
     int modelled;
     enum pool_take what = model_take(fresh, &modelled, &closed);
-    same(pool_take(&pool, now, fresh, &node, &chain), what);
+    same(pool_take(&pool, model.now, fresh, &node, &chain), what);
     same(index_of(what == POOL_HIT ? node : NULL), modelled);
     if (what == POOL_HIT) {
         took(modelled);
@@ -554,7 +216,7 @@ static void step_opened(void)
     enum pool_adopted how = hows[below(&rnd, 4)];
     uint32_t limit = below(&rnd, 2) == 0 ? 1 : 1 + below(&rnd, 4);
     nodes[i] = (struct pool_node){.limit = limit};
-    pool_adopt(&pool, &nodes[i], how, now, 0);
+    pool_adopt(&pool, &nodes[i], how, model.now, 0);
     model.opening--;
     model.counts.dials++;
     model.nodes[i] = (struct model_node){
@@ -564,8 +226,8 @@ static void step_opened(void)
         .used = 1,
         .limit = limit,
         .epoch = model.epoch,
-        .used_ns = now,
-        .until_ns = model.limits.max_age_ns > 0 ? now + model.limits.max_age_ns : UINT64_MAX,
+        .used_ns = model.now,
+        .until_ns = model.limits.max_age_ns > 0 ? model.now + model.limits.max_age_ns : UINT64_MAX,
     };
     if (how != ADOPT_SPARE) {
         model_share(i);
@@ -606,7 +268,7 @@ static void give(int i, bool success)
     struct pool_waiter *real = NULL;
     int waiter = -1;
     enum pool_gave gave = model_give(i, success, &waiter);
-    same(pool_give(&pool, &nodes[i], success, now, &real), gave);
+    same(pool_give(&pool, &nodes[i], success, model.now, &real), gave);
     same(waiter_of(real), waiter);
     served(waiter);
     if (gave == GAVE_WAITER) {
@@ -669,7 +331,7 @@ static void step_give(void)
 static void step_next(void)
 {
     struct pool_node *node;
-    int real = waiter_of(pool_next(&pool, now, &node));
+    int real = waiter_of(pool_next(&pool, model.now, &node));
     int waiter = -1, on = -1;
     if (!model.stopped && model.queued > 0) {
         on = model_shared();
@@ -738,7 +400,7 @@ static void step_lost(void)
 
 static void step_sweep(void)
 {
-    uint64_t closed = 0, patience = now - (1 + below(&rnd, 4)) * SECOND;
+    uint64_t closed = 0, patience = model.now - (1 + below(&rnd, 4)) * SECOND;
     for (int i = 0; i < NODES; i++) {
         struct model_node *n = &model.nodes[i];
         bool stuck = n->state == SPARE && n->used_ns < patience && !n->closing;
@@ -749,7 +411,7 @@ static void step_sweep(void)
         }
     }
     model.starved = false;
-    close_chain(pool_sweep(&pool, now, patience), closed);
+    close_chain(pool_sweep(&pool, model.now, patience), closed);
 }
 
 static void step_stop(void)
@@ -779,7 +441,7 @@ static void step_missing(void)
 static void any_step(void)
 {
     uint32_t dice = below(&rnd, 1000);
-    now += below(&rnd, 3) == 0 ? below(&rnd, 1000000000) / 4 : 0;
+    model.now += below(&rnd, 3) == 0 ? below(&rnd, 1000000000) / 4 : 0;
     if (dice < 300) {
         step_take(dice < 20);
     } else if (dice < 480) {
@@ -836,7 +498,7 @@ static void begin_world(void)
     memset(waiters, 0, sizeof(waiters));
     memset(waiting, 0, sizeof(waiting));
     memset(pins, 0, sizeof(pins));
-    now = 1000 * SECOND;
+    model.now = 1000 * SECOND;
     ending = false;
     pool_init(&pool, &model.limits);
 }
@@ -865,10 +527,10 @@ START_TEST(same_as_the_model)
 {
     struct pool_counts total = {0};
     uint64_t shared_fate = 0;
-    rnd.state = seed;
-    for (step = 0, world = 0; step < steps_wanted; world++) {
+    rnd.state = walk.seed;
+    for (step = 0, world = 0; step < walk.steps; world++) {
         begin_world();
-        for (uint32_t i = 0; i < WORLD_STEPS && step < steps_wanted; i++, step++) {
+        for (uint32_t i = 0; i < WORLD_STEPS && step < walk.steps; i++, step++) {
             any_step();
             compare_books();
         }
@@ -883,7 +545,7 @@ START_TEST(same_as_the_model)
     }
     /* the walk goes where the rules are */
     ck_assert(total.hits > 0 && total.waits > 0 && total.overflow > 0 && total.used_up > 0 && total.renewed > 0 && shared_fate > 0);
-    if (steps_wanted > STEPS) {
+    if (walk.steps > WALK_STEPS) {
         (void)fprintf(stderr, "# %llu steps, %llu worlds: %llu hits, %llu waits, %llu of them ended by a dial\n", (unsigned long long)step,
                       (unsigned long long)world, (unsigned long long)total.hits, (unsigned long long)total.waits,
                       (unsigned long long)shared_fate);
@@ -891,228 +553,12 @@ START_TEST(same_as_the_model)
 }
 END_TEST
 
-/* --- many threads ------------------------------------------------------------------------------------------------- */
-
-enum { MAX_OPEN = 3, SHARED = 2 };
-
-/* A node that lives while it is pinned or in the pool, and who is on it. */
-static struct shared_node {
-    struct pool_node node;
-    atomic_uint users;
-    atomic_bool taken;
-} shared_nodes[THREADS * 4 + MAX_OPEN];
-
-/* A thread's waiter: whoever pops it writes what was granted and says so. */
-static struct turn {
-    struct pool_waiter waiter;
-    struct pool_node *node;
-    atomic_int given; /* 0 not yet, 1 a place on node, 2 a POOL_OPEN, 3 a dial has failed */
-} turns[THREADS];
-
-static atomic_uint open_now;
-static const char *_Atomic fault;
-static atomic_ulong waited, canceled, failed;
-
-static void require(bool holds, const char *what)
-{
-    if (!holds) {
-        atomic_store(&fault, what);
-    }
-}
-
-static void grant(struct pool_waiter *waiter, struct pool_node *node)
-{
-    struct turn *turn = (struct turn *)waiter;
-    if (waiter != NULL) {
-        turn->node = node;
-        atomic_store(&turn->given, node != NULL ? 1 : 2);
-    }
-}
-
-static void end_node(struct pool_node *node)
-{
-    struct shared_node *mine = (struct shared_node *)node;
-    pool_lost(&pool, node);
-    atomic_fetch_sub(&open_now, 1);
-    grant(pool_closed(&pool, node), NULL);
-    /* whoever was handed it just before is still pinned */
-    while (atomic_load(&node->pins) > 0) {
-        usleep(0);
-    }
-    atomic_store(&mine->taken, false);
-}
-
-static void serve_others(void)
-{
-    struct pool_node *node;
-    struct pool_waiter *waiter;
-    while ((waiter = pool_next(&pool, now, &node)) != NULL) {
-        grant(waiter, node);
-    }
-}
-
-static void fail_dial(struct pool_node *node)
-{
-    struct pool_waiter *waiter = pool_dial_failed(&pool, node);
-    while (waiter != NULL) {
-        struct turn *turn = (struct turn *)waiter;
-        waiter = waiter->next; /* the turn's thread may queue up again */
-        atomic_fetch_add(&failed, 1);
-        atomic_store(&turn->given, 3);
-    }
-    end_node(node);
-}
-
-static struct pool_node *open_node(struct random *r)
-{
-    if (below(r, 16) == 0) {
-        grant(pool_open_failed(&pool), NULL);
-        return NULL;
-    }
-    for (uint32_t i = 0;; i = (i + 1) % (sizeof(shared_nodes) / sizeof(*shared_nodes))) {
-        bool free = false;
-        if (atomic_compare_exchange_strong(&shared_nodes[i].taken, &free, true)) {
-            struct pool_node *node = &shared_nodes[i].node;
-            memset(node, 0, sizeof(*node));
-            node->limit = below(r, 2) == 0 ? 1 : SHARED;
-            require(atomic_fetch_add(&open_now, 1) < MAX_OPEN, "more nodes than max_open");
-            pool_adopt(&pool, node, ADOPT_DIALLING, now, 0);
-            if (node->limit == 1 && below(r, 16) == 0) { /* nobody else is on it */
-                fail_dial(node);
-                return NULL;
-            }
-            grant(pool_ready(&pool, node), NULL);
-            return node;
-        }
-    }
-}
-
-/* Waits for its turn, or gives up. @return a place, or NULL */
-static struct pool_node *await(struct turn *turn, struct random *r)
-{
-    atomic_store(&turn->given, 0);
-    if (!pool_wait(&pool, &turn->waiter, below(r, 8) == 0)) {
-        return NULL;
-    }
-    atomic_fetch_add(&waited, 1);
-    if (below(r, 4) == 0 && pool_unwait(&pool, &turn->waiter)) {
-        atomic_fetch_add(&canceled, 1);
-        return NULL;
-    }
-    for (uint32_t spins = 0; atomic_load(&turn->given) == 0; spins++) {
-        usleep(spins > 100 ? 100 : 0);
-        if (spins > 200000) {
-            require(false, "a waiter was forgotten");
-            return NULL;
-        }
-    }
-    if (atomic_load(&turn->given) == 3) {
-        return NULL;
-    }
-    if (atomic_load(&turn->given) == 2) {
-        return open_node(r);
-    }
-    pool_unpin(turn->node);
-    return turn->node;
-}
-
-static void use_and_give(struct pool_node *node, struct random *r)
-{
-    struct shared_node *mine = (struct shared_node *)node;
-    struct pool_waiter *waiter;
-    require(atomic_fetch_add(&mine->users, 1) < node->limit, "more users on a node than it has places");
-    if (below(r, 4) == 0) {
-        sched_yield(); /* so that the others want it meanwhile, on however few cores */
-    }
-    atomic_fetch_sub(&mine->users, 1);
-    switch (pool_give(&pool, node, node->shareable || below(r, 20) != 0, now, &waiter)) {
-    case GAVE_WAITER:
-        grant(waiter, node);
-        serve_others();
-        break;
-    case GAVE_CLOSE:
-        end_node(node);
-        break;
-    case GAVE_KEPT:
-        break;
-    }
-}
-
-static void *work(void *arg)
-{
-    struct turn *turn = arg;
-    struct random r = {.state = seed + (uint64_t)(turn - turns) * 977};
-    for (uint64_t i = 0; i < steps_wanted / THREADS && atomic_load(&fault) == NULL; i++) {
-        struct pool_node *node = NULL, *chain;
-        switch (pool_take(&pool, now, below(&r, 32) == 0, &node, &chain)) {
-        case POOL_HIT:
-            pool_unpin(node);
-            break;
-        case POOL_OPEN:
-            node = open_node(&r);
-            break;
-        default:
-            node = await(turn, &r);
-            break;
-        }
-        if (node != NULL) {
-            use_and_give(node, &r);
-        }
-    }
-    return NULL;
-}
-
-/* Whatever the threads do: no more nodes than max_open, no more users on a node than places, and nobody waits for ever. */
-START_TEST(many_threads)
-{
-    pthread_t threads[THREADS];
-    now = 1000 * SECOND;
-    pool_init(&pool, &(struct pool_limits){
-                         .expire_ns = SECOND, .max_idle = 3, .max_open = MAX_OPEN, .max_dialling = 2, .max_uses = 50});
-    for (int i = 0; i < THREADS; i++) {
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, work, &turns[i]), 0);
-    }
-    for (int i = 0; i < THREADS; i++) {
-        pthread_join(threads[i], NULL);
-    }
-    const char *what = atomic_load(&fault);
-    ck_assert_msg(what == NULL, "%s", what);
-    for (struct pool_node *node = pool_stop(&pool), *next; node != NULL; node = next) {
-        next = node->next;
-        pool_unpin(node);
-        end_node(node);
-    }
-    struct pool_counts c;
-    pool_get_counts(&pool, &c);
-    ck_assert_uint_eq(c.open, 0);
-    ck_assert_uint_eq(c.idle, 0);
-    ck_assert_uint_eq(c.dialling, 0);
-    ck_assert_uint_eq(c.waiting, 0);
-    ck_assert_uint_eq(c.dials, c.died + c.used_up + c.overflow + c.expired + c.aged + c.stopped);
-    ck_assert_uint_gt(atomic_load(&waited), 0);
-    ck_assert_uint_gt(atomic_load(&failed), 0);
-    if (steps_wanted > STEPS) {
-        (void)fprintf(stderr, "# %d threads: %llu hits, %lu waits, %lu canceled, %lu ended by a dial, %llu nodes\n", THREADS,
-                      (unsigned long long)c.hits, atomic_load(&waited), atomic_load(&canceled), atomic_load(&failed),
-                      (unsigned long long)c.dials);
-    }
-    pool_fini(&pool);
-}
-END_TEST
-
 int main(int argc, char **argv)
 {
-    const char *steps = argc > 1 ? argv[1] : getenv("FWD_MODEL_STEPS");
-    if (steps != NULL) {
-        steps_wanted = strtoull(steps, NULL, 10);
-    }
-    if (argc > 2) {
-        seed = strtoull(argv[2], NULL, 10);
-    }
+    walk_read(argc, argv);
     Suite *suite = suite_create("pool model");
     TCase *tcase = tcase_create("model");
     tcase_add_test(tcase, same_as_the_model);
-    tcase_add_test(tcase, many_threads);
     suite_add_tcase(suite, tcase);
     return suite_run(suite);
 }
