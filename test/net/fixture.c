@@ -10,6 +10,8 @@
 struct authority authority;
 struct tls_upstream *up, *other;
 
+const int tls_versions[2] = {TLS1_2_VERSION, TLS1_3_VERSION};
+
 static enum tls_kind up_kind;
 
 void fixture_setup(void)

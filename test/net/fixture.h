@@ -10,6 +10,7 @@
 
 extern struct authority authority;
 extern struct tls_upstream *up, *other; /**< the test's to create; NULL when there is none */
+extern const int tls_versions[2]; /* those that are spoken, of OpenSSL */
 
 /** For tcase_add_checked_fixture. */
 void fixture_setup(void);
