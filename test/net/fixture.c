@@ -80,9 +80,3 @@ void ask_batch(struct host *host, const char *prefix, unsigned count)
     host_wait_all(host, 20000);
     check_batch(host, prefix, first, count);
 }
-
-void check_detail(const struct outcome *outcome, const char *text)
-{
-    ck_assert_msg(strstr(outcome->detail, text) != NULL, "'%s' is not in: %s", text,
-                  outcome->detail);
-}

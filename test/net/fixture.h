@@ -33,6 +33,3 @@ void ask_good(struct host *host, const char *name);
 void ask_batch(struct host *host, const char *prefix, unsigned count);
 /** The same of a batch that has been sent, beginning with token `first`, and has ended. */
 void check_batch(struct host *host, const char *prefix, uint64_t first, unsigned count);
-
-/** Fails the test unless the text is in the outcome's detail. */
-void check_detail(const struct outcome *outcome, const char *text);

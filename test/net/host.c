@@ -499,6 +499,18 @@ bool outcome_good(const struct outcome *outcome, const char *name)
            message_is_answer(outcome->wire, outcome->wire_len, CLIENT_ID, name);
 }
 
+void check_detail(const struct outcome *outcome, const char *text)
+{
+    ck_assert_msg(strstr(outcome->detail, text) != NULL, "'%s' is not in: %s", text,
+                  outcome->detail);
+}
+
+void check_error(const struct outcome *outcome, int error, const char *text)
+{
+    ck_assert_int_eq(outcome->error, error);
+    check_detail(outcome, text);
+}
+
 unsigned host_completed(struct host *host)
 {
     pthread_mutex_lock(&host->state->mutex);
@@ -546,6 +558,20 @@ char *host_info(struct host *host)
     struct text text = {0};
     ck_assert_int_eq(host->forward->info(host->instance, sink, &text), FWD_OK);
     return text.data;
+}
+
+unsigned host_tcp_info(struct host *host, const char *key)
+{
+    char quoted[64];
+    char *info = host_info(host);
+    (void)snprintf(quoted, sizeof(quoted), "\"%s\":", key);
+    char *pool = strstr(info, "\"tcp\":{");
+    ck_assert_ptr_nonnull(pool);
+    char *at = strstr(pool, quoted);
+    ck_assert_ptr_nonnull(at);
+    unsigned value = (unsigned)strtoul(at + strlen(quoted), NULL, 10);
+    free(info);
+    return value;
 }
 
 unsigned count_entries(const char *path)

@@ -127,6 +127,13 @@ struct fwd_pool_stats host_pool(struct host *host, unsigned proxy, uint32_t prot
  * the pool). */
 void host_wait_idle(struct host *host, unsigned proxy, uint32_t proto, unsigned idle);
 
+/** Fails the test unless the text is in the outcome's detail, or unless it ended with this error as well. */
+void check_detail(const struct outcome *outcome, const char *text);
+void check_error(const struct outcome *outcome, int error, const char *text);
+
+/** The number behind a key of info's first TCP pool. */
+unsigned host_tcp_info(struct host *host, const char *key);
+
 /** A counter of the metrics by the start of its line, such as
  * `coredns_proxy_conn_cache_hits_total{`: the sum over its series. */
 double host_metric(struct host *host, const char *start);

@@ -3,28 +3,12 @@
  * Tests of times run under a clock that stands still until the test moves it, so the module's own
  * time-outs never interfere.
  */
-#include "host.h"
 #include "message.h"
+#include "plain.h"
 #include "suite.h"
-#include "upstream.h"
 
 #include <stdio.h>
 #include <string.h>
-
-static struct upstream *up;
-static struct fake_clock fake;
-static struct service fake_services[] = {{FWD_CLOCK_ID, &fake.table}, {NULL, NULL}};
-
-static void setup(void)
-{
-    up = upstream_create();
-    fake_clock_init(&fake);
-}
-
-static void teardown(void)
-{
-    upstream_destroy(up);
-}
 
 /** Asks one query and waits until its connection is idle again. @return the source port or
  * connection number that it used */
