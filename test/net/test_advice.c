@@ -1,43 +1,14 @@
 /* Warnings about limits that do not fit the load, or each other. */
+#include "log.h"
 #include "message.h"
 #include "plain.h"
 #include "suite.h"
 
-#include <pthread.h>
-#include <stdio.h>
-#include <string.h>
-
-/** The lines that the module logged. */
-static struct {
-    struct fwd_log table;
-    pthread_mutex_t mutex;
-    unsigned warnings;
-    char text[4096];
-} heard = {.mutex = PTHREAD_MUTEX_INITIALIZER};
-static struct service hearing[] = {{FWD_CLOCK_ID, &fake.table}, {FWD_LOG_ID, &heard.table}, {NULL, NULL}};
-
-static void hear(void *arg, uint32_t level, const char *line, uint32_t len)
-{
-    (void)arg;
-    pthread_mutex_lock(&heard.mutex);
-    heard.warnings += level == FWD_LEVEL_WARNING;
-    size_t used = strlen(heard.text);
-    (void)snprintf(heard.text + used, sizeof(heard.text) - used, "%.*s\n", (int)len, line);
-    pthread_mutex_unlock(&heard.mutex);
-}
+static const struct service hearing[] = {{FWD_CLOCK_ID, &fake.table}, {FWD_LOG_ID, &log_table}, {NULL, NULL}};
 
 static struct host *open_hearing(int mode, const char *limits)
 {
-    heard.table = (struct fwd_log){.struct_size = sizeof(heard.table), .write = hear};
     return host_open_with(mode, hearing, "forward . %s {\n force_tcp\n %s\n}", upstream_addr(up), limits);
-}
-
-static unsigned warned(const char *text)
-{
-    pthread_mutex_lock(&heard.mutex);
-    unsigned count = strstr(heard.text, text) != NULL ? heard.warnings : 0;
-    pthread_mutex_unlock(&heard.mutex);
-    return count;
 }
 
 /** Has 150 queries in flight at once, and then the janitor look. */
@@ -55,9 +26,10 @@ static void check_advice(int mode, const char *limits, const char *advice)
 {
     struct host *host = open_hearing(mode, limits);
     burst(host);
-    work_until(host, warned(advice) == 1);
+    work_until(host, logged(advice) == 1);
     burst(host); /* not again within a minute */
-    ck_assert_uint_eq(warned(advice), 1);
+    ck_assert_uint_eq(logged(advice), 1);
+    ck_assert_uint_eq(logged_at(FWD_LEVEL_WARNING), 1);
     host_close(host);
 }
 
@@ -90,12 +62,12 @@ START_TEST(advice_at_create)
     };
     for (size_t i = 0; i < sizeof(pairs) / sizeof(*pairs); i++) {
         struct host *host = open_hearing(_i, pairs[i][0]);
-        ck_assert_uint_gt(warned(pairs[i][1]), 0);
+        ck_assert_uint_eq(logged(pairs[i][1]), 1);
         host_close(host);
     }
-    heard.warnings = 0;
+    log_clear();
     host_close(open_hearing(_i, "max_conns 100\n min_idle_conns 4\n max_age 1m\n max_age_jitter 10"));
-    ck_assert_uint_eq(heard.warnings, 0);
+    ck_assert_uint_eq(logged_at(FWD_LEVEL_WARNING), 0);
 }
 END_TEST
 

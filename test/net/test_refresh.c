@@ -1,91 +1,14 @@
-/* Host names as upstreams: how they are looked up, and, with resolve_interval, again.
- *
- * A name server (a scripted upstream that answers with addresses), and upstreams on 127.0.0.1,
- * 127.0.0.2 and ::1 that share a port, as all addresses of a name do.
- */
+/* Host names that are looked up again (resolve_interval). */
 #include "authority.h"
-#include "host.h"
 #include "message.h"
-#include "network.h"
+#include "names.h"
 #include "suite.h"
-#include "upstream.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-static struct upstream *names, *one, *two, *six;
-static struct host *host;
-
-/* --- the log --------------------------------------------------------------------------------- */
-
-static pthread_mutex_t log_mutex = PTHREAD_MUTEX_INITIALIZER;
-static char log_text[16384];
-
-static void write_log(void *arg, uint32_t level, const char *line, uint32_t len)
-{
-    pthread_mutex_lock(&log_mutex);
-    size_t at = strlen(log_text);
-    snprintf(log_text + at, sizeof(log_text) - at, "%u %.*s\n", level, (int)len, line);
-    pthread_mutex_unlock(&log_mutex);
-}
-
-static const struct fwd_log log_table = {.struct_size = sizeof(log_table), .write = write_log};
-static const struct service with_log[] = {{FWD_LOG_ID, &log_table}, {NULL, NULL}};
-
-/** How often the text stands in the log. */
-static unsigned logged(const char *text)
-{
-    unsigned count = 0;
-    pthread_mutex_lock(&log_mutex);
-    for (const char *at = log_text; (at = strstr(at, text)) != NULL; at += strlen(text)) {
-        count++;
-    }
-    pthread_mutex_unlock(&log_mutex);
-    return count;
-}
-
-/* --- fixture --------------------------------------------------------------------------------- */
-
-static void setup(void)
-{
-    names = upstream_create();
-    for (unsigned tries = 0; six == NULL; tries++) {
-        ck_assert_uint_lt(tries, 100);
-        upstream_destroy(one);
-        upstream_destroy(two);
-        one = upstream_create();
-        two = upstream_create_at("127.0.0.2", upstream_port(one));
-        six = two != NULL ? upstream_create_at("::1", upstream_port(one)) : NULL;
-    }
-}
-
-static void teardown(void)
-{
-    upstream_destroy(names);
-    upstream_destroy(one);
-    upstream_destroy(two);
-    upstream_destroy(six);
-}
-
-/** What the name server says from now on. */
-static void say(const char *addresses, uint32_t ttl)
-{
-    upstream_set(names, &(struct upstream_rule){.addresses = addresses, .ttl = ttl});
-}
-
-static struct host *open_host(enum mode mode, const char *options)
-{
-    return host_open_with(mode, with_log, "forward . a.test:%u {\n resolver %s\n %s\n}",
-                          upstream_port(one), upstream_addr(names), options);
-}
-
-static unsigned seen(struct upstream *up)
-{
-    return upstream_counts(up).queries;
-}
 
 /** Asks until a query reaches the upstream; none may fail meanwhile. */
 static void ask_until_at(struct upstream *up)
@@ -121,38 +44,6 @@ static bool is_asked(unsigned ms)
     uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
     return now_ns - at_ns < ms * 1000000ull;
 }
-
-static bool info_says(const char *text)
-{
-    char *info = host_info(host);
-    bool found = strstr(info, text) != NULL;
-    free(info);
-    return found;
-}
-
-/* --- tests ----------------------------------------------------------------------------------- */
-
-/* case 37: A and then AAAA, both kinds of addresses are used. Without resolve_interval that was
- * all, whatever the TTL. */
-START_TEST(looked_up_once_by_default_case_37)
-{
-    struct fake_clock clock;
-    struct service services[] = {{FWD_CLOCK_ID, &clock.table}, {NULL, NULL}};
-    fake_clock_init(&clock);
-    say("127.0.0.1 ::1", 1);
-    host = host_open_with(_i, services, "forward . a.test:%u {\n resolver %s\n}",
-                          upstream_port(one), upstream_addr(names));
-    ck_assert_uint_eq(host->proxies->count(host->instance), 2);
-    ck_assert_uint_eq(seen(names), 2);
-    ck_assert_uint_eq(upstream_seen(names, 0).type, TYPE_A);
-    ck_assert_uint_eq(upstream_seen(names, 1).type, TYPE_AAAA);
-    ck_assert(outcome_good(host_ask(host, "q.test"), "q.test"));
-    fake_clock_advance(&clock, 3600 * 1000);
-    host_work(host, 100);
-    ck_assert_uint_eq(seen(names), 2);
-    host_close(host);
-}
-END_TEST
 
 /* When the TTL has ended the name is looked up again, not before, and queries go over to the new
  * address; none is lost. */
@@ -213,7 +104,7 @@ START_TEST(failure_keeps_the_addresses)
         {.rcode = SERVFAIL}, {.rcode = NXDOMAIN}, {.addresses = ""}, {.tc = true}, {.drop = true}};
     for (unsigned i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
         say("127.0.0.1", 0);
-        log_text[0] = '\0';
+        log_clear();
         host = open_host(_i, "resolve_interval 50ms");
         double before = host_metric(host, "fwd_host_lookup_failures_total");
         upstream_set(names, &rows[i]);
@@ -394,19 +285,6 @@ START_TEST(several_names)
 }
 END_TEST
 
-/* The names a.test to j.test have so many addresses each. */
-static void answer_many(void *arg, const struct upstream_seen *query, struct upstream_rule *rule)
-{
-    static _Thread_local char list[512];
-    unsigned count = *(const unsigned *)arg;
-    list[0] = '\0';
-    for (unsigned i = 1; i <= count; i++) {
-        size_t at = strlen(list);
-        snprintf(list + at, sizeof(list) - at, "127.0.%u.%u ", query->name[0] - 'a' + 10u, i);
-    }
-    rule->addresses = list;
-}
-
 static const unsigned few = 1, many = 28;
 
 /* More addresses than a stanza can have: the first 255 are used. */
@@ -528,109 +406,6 @@ START_TEST(reload)
 }
 END_TEST
 
-/* case 37: a resolver is an address or an address with a port; without one it is asked at 53. */
-START_TEST(resolver_spellings_case_37)
-{
-    static const struct {
-        const char *ip, *resolver;
-    } rows[] = {
-        {"127.0.0.1", "127.0.0.1"},
-        {"127.0.0.1", "127.0.0.1:53"},
-        {"::1", "::1"},
-        {"::1", "[::1]:53"},
-    };
-    if (!network_own()) {
-        return;
-    }
-    struct upstream *answers = upstream_create_at("127.0.0.1", 5353);
-    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
-        struct upstream *server = upstream_create_at(rows[i].ip, 53);
-        upstream_set(server, &(struct upstream_rule){.addresses = "127.0.0.1", .ttl = 60});
-        host = host_open(_i, "forward . a.test:5353 {\n resolver %s\n}", rows[i].resolver);
-        ck_assert(outcome_good(host_ask(host, "q.test"), "q.test"));
-        ck_assert_uint_eq(seen(server), 2); /* A and AAAA */
-        host_close(host);
-        upstream_destroy(server);
-    }
-    upstream_destroy(answers);
-}
-END_TEST
-
-static bool hosts_file_knows_localhost(void)
-{
-    char line[512];
-    bool found = false;
-    FILE *file = fopen("/etc/hosts", "r");
-    while (file != NULL && !found && fgets(line, sizeof(line), file) != NULL) {
-        found = line[0] != '#' && strstr(line, "localhost") != NULL;
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return found;
-}
-
-/* Without `resolver` the system is asked; what its hosts file says has no TTL. */
-START_TEST(system_resolver)
-{
-    if (!hosts_file_knows_localhost()) {
-        fprintf(stderr, "SKIPPED: this machine has no hosts file with localhost\n");
-        return;
-    }
-    host = host_open_with(_i, with_log,
-                          "forward . localhost:%u {\n resolve_interval 50ms\n policy sequential\n}",
-                          upstream_port(one));
-    work_until(host, host_metric(host, "fwd_host_lookups_total") >= 3);
-    ck_assert(outcome_good(host_ask(host, "q.test"), "q.test"));
-    ck_assert(info_says("\"name\":\"localhost\""));
-    ck_assert_uint_eq(logged("forward:"), 0);
-    host_close(host);
-}
-END_TEST
-
-static void no_completion(void *arg, const struct fwd_completion *completions, uint32_t count)
-{
-    ck_abort_msg("a completion of an instance that was never made");
-}
-
-/* case 37: at the start every name must be found, looked up again or not; and there the limit of
- * upstreams is an error. */
-START_TEST(create_fails_case_37)
-{
-    static const char *intervals[] = {"0s", "1s"};
-    const struct fwd_forward *forward = host_module()->get_interface(FWD_FORWARD_ID);
-    for (unsigned i = 0; i < 4; i++) {
-        char config[1024], msg[256] = "", pointer[64] = "";
-        struct fwd_error error = FWD_INIT(struct fwd_error);
-        struct fwd_host with = {.struct_size = sizeof(with),
-                                .completion_size = sizeof(struct fwd_completion),
-                                .done = no_completion};
-        struct fwd_instance *instance = NULL;
-        error.msg = msg;
-        error.msg_cap = sizeof(msg);
-        error.pointer = pointer;
-        error.pointer_cap = sizeof(pointer);
-        upstream_set(names, &(struct upstream_rule){.rcode = NXDOMAIN});
-        upstream_script(names, i < 2 ? NULL : answer_many, (void *)&many);
-        snprintf(config, sizeof(config),
-                 "{\"io_threads\": %u, \"forward\": [{\"from\": \".\", \"to\": ["
-                 "{\"addr\": \"a.test:53\"}, "
-                 "{\"addr\": \"b.test:53\"}, {\"addr\": \"c.test:53\"}, {\"addr\": \"d.test:53\"}, "
-                 "{\"addr\": \"e.test:53\"}, {\"addr\": \"f.test:53\"}, {\"addr\": \"g.test:53\"}, "
-                 "{\"addr\": \"h.test:53\"}, {\"addr\": \"i.test:53\"}, "
-                 "{\"addr\": \"j.test:53\"}], "
-                 "\"resolver\": [\"%s\"], \"resolve_interval\": \"%s\"}]}",
-                 _i == MODE_THREADS ? 2 : 0, upstream_addr(names), intervals[i % 2]);
-        int32_t result = forward->create(&with, config, strlen(config), &instance, &error);
-        ck_assert_int_eq(result, i < 2 ? FWD_ERR_CONFIG : FWD_ERR_UNSUPPORTED);
-        ck_assert_str_eq(msg, i < 2 ? "plugin/forward: failed to resolve \"a.test\": "
-                                      "no addresses found for \"a.test\""
-                                    : "more than 255 upstreams after expansion: 280");
-        ck_assert_str_eq(pointer, "/forward/0/to");
-    }
-}
-END_TEST
-
 /* New upstreams that cannot be opened (here for want of the CA's file) leave the old ones in use;
  * it is tried again. */
 START_TEST(upstream_cannot_be_opened)
@@ -680,7 +455,6 @@ int main(void)
     Suite *suite = suite_create("refresh");
     TCase *tcase = tcase_create("refresh");
     tcase_add_checked_fixture(tcase, setup, teardown);
-    add_test(tcase, looked_up_once_by_default_case_37);
     add_test(tcase, queries_go_over);
     add_test(tcase, bounds);
     add_test(tcase, failure_keeps_the_addresses);
@@ -695,9 +469,6 @@ int main(void)
     add_test(tcase, exchanges_with_retransmit);
     add_test(tcase, end_during_a_lookup);
     add_test(tcase, reload);
-    add_test(tcase, resolver_spellings_case_37);
-    add_test(tcase, system_resolver);
-    add_test(tcase, create_fails_case_37);
     add_test(tcase, upstream_cannot_be_opened);
     add_test(tcase, advice);
     suite_add_tcase(suite, tcase);

@@ -1,6 +1,6 @@
 /* What the kernel can refuse a new connection with: this program's own socket and bind stand before libc's, and fail on demand. The module, which
- * is loaded into it, calls them; and then the real want, of descriptors and, in a network of our own, of ports. Each shortage gives one clear error, costs no probe and no descriptor, and is survived: an idle connection or
- * the next upstream is used, and afterwards all is as before.
+ * is loaded into it, calls them; and then the real want, of descriptors and, in a network of our own, of ports. Each shortage gives one clear
+ * error, costs no probe and no descriptor, and is survived: an idle connection or the next upstream is used, and afterwards all is as before.
  */
 #include "message.h"
 #include "network.h"

@@ -1,6 +1,7 @@
 /* The pool alone with many threads, each of which checks what must hold whatever the others do. walk.h says how to have it go on for longer.
  *
- * Happy path: each thread takes, opens or waits, uses and gives back. Failure: the first thread that sees a rule broken writes down which, and all end.
+ * Happy path: each thread takes, opens or waits, uses and gives back. Failure: the first thread that sees a rule broken writes down which, and
+ * all end.
  */
 #include "pool.h"
 
