@@ -3,24 +3,11 @@
  * Happy path: the upstream sends something wrong first and the good answer a little later; one
  * attempt is allowed, so the good answer can come only from waiting on.
  */
-#include "host.h"
 #include "message.h"
+#include "plain.h"
 #include "suite.h"
-#include "upstream.h"
 
 #include <stdio.h>
-
-static struct upstream *up;
-
-static void setup(void)
-{
-    up = upstream_create();
-}
-
-static void teardown(void)
-{
-    upstream_destroy(up);
-}
 
 /* cases 54, 76: one of each kind (reliability: CoreDNS answers most of them with FORMERR, SERVFAIL
  * or the bad datagram itself). */

@@ -1,24 +1,12 @@
 /* Health: what a probe looks like, what it makes of an answer, when an upstream is down, when
  * probing ends. */
-#include "host.h"
 #include "message.h"
+#include "plain.h"
 #include "suite.h"
-#include "upstream.h"
 
 #include <string.h>
 
-static struct upstream *up;
 static struct host *host;
-
-static void setup(void)
-{
-    up = upstream_create();
-}
-
-static void teardown(void)
-{
-    upstream_destroy(up);
-}
 
 static struct fwd_proxy *proxy(void)
 {

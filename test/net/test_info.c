@@ -1,25 +1,13 @@
 /* The info document: what it says of an upstream before anything has happened, after failures of
  * attempts and of probes, and under load. */
-#include "host.h"
+#include "plain.h"
 #include "suite.h"
-#include "upstream.h"
 
 #include <jansson.h>
 #include <string.h>
 #include <time.h>
 
-static struct upstream *up;
 static struct host *host;
-
-static void setup(void)
-{
-    up = upstream_create();
-}
-
-static void teardown(void)
-{
-    upstream_destroy(up);
-}
 
 /* The first upstream's part of the document; to be given back. */
 static json_t *upstream_info(void)

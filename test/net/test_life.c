@@ -1,9 +1,8 @@
 /* The life of queries and instances: cancel in every state, drain, stop, destroy, wrong order of
  * calls; and the services of a host. */
-#include "host.h"
 #include "message.h"
+#include "plain.h"
 #include "suite.h"
-#include "upstream.h"
 
 #include <poll.h>
 #include <stdatomic.h>
@@ -11,18 +10,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
-
-static struct upstream *up;
-
-static void setup(void)
-{
-    up = upstream_create();
-}
-
-static void teardown(void)
-{
-    upstream_destroy(up);
-}
 
 /* --- cancel ---------------------------------------------------------------------------------- */
 

@@ -3,26 +3,14 @@
  * Happy path of each test: an upstream that answers, an instance, a query, a look at both ends. A
  * failure prints the differing value.
  */
-#include "host.h"
 #include "message.h"
+#include "plain.h"
 #include "suite.h"
-#include "upstream.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static struct upstream *up;
 static struct host *host;
-
-static void setup_upstream(void)
-{
-    up = upstream_create();
-}
-
-static void teardown_upstream(void)
-{
-    upstream_destroy(up);
-}
 
 /** A query with all that a forwarder must not touch: mixed case, an unknown type, EDNS with an
  * unknown option, and a TSIG (case 52). */
@@ -302,7 +290,7 @@ int main(void)
 {
     Suite *suite = suite_create("relay");
     TCase *tcase = tcase_create("relay");
-    tcase_add_checked_fixture(tcase, setup_upstream, teardown_upstream);
+    tcase_add_checked_fixture(tcase, setup, teardown);
     add_test(tcase, relays_bytes_over_udp_case_52_73);
     add_test(tcase, relays_bytes_over_tcp_case_52_73);
     add_test(tcase, random_id_case_73);
