@@ -286,8 +286,10 @@ static void put_down(struct bridge_slot *slot, const struct fwd_completion *comp
             (uint32_t)(len < sizeof(slot->upstream) ? len : sizeof(slot->upstream));
         memcpy(slot->upstream, completion->upstream, slot->upstream_len);
     }
-    const char *detail = completion->detail != NULL ? completion->detail : "";
-    (void)snprintf(slot->detail, sizeof(slot->detail), "%s", detail);
+    slot->detail[0] = '\0';
+    if (completion->detail != NULL) {
+        (void)snprintf(slot->detail, sizeof(slot->detail), "%s", completion->detail);
+    }
     if (completion->wire != NULL) {
         keep_answer(slot, completion);
     }
@@ -369,10 +371,10 @@ int32_t bridge_cancel(struct fwd_instance *instance, uint64_t handle)
 }
 
 int32_t bridge_serve(struct fwd_instance *instance, struct bridge_slot *slot, uint32_t flags,
-                     const uint8_t *wire, uint32_t len, struct bridge_verdict *ret)
+                     const uint8_t *wire, uint32_t len)
 {
     struct fwd_query query = FWD_INIT(struct fwd_query);
-    char detail[sizeof(ret->detail)];
+    char detail[sizeof(slot->detail)];
     detail[0] = '\0';
     query.token = (uint64_t)(uintptr_t)slot;
     query.flags = flags;
@@ -384,11 +386,11 @@ int32_t bridge_serve(struct fwd_instance *instance, struct bridge_slot *slot, ui
     if (status < 0) {
         return status;
     }
-    ret->verdict = query.verdict;
-    ret->rcode = query.rcode;
-    ret->handle = query.handle;
-    if (query.verdict == FWD_VERDICT_RCODE) {
-        memcpy(ret->detail, detail, sizeof(detail));
+    slot->verdict = query.verdict;
+    slot->handle = query.handle;
+    if (query.verdict == FWD_VERDICT_RCODE) { /* no completion will come */
+        slot->rcode = query.rcode;
+        memcpy(slot->detail, detail, sizeof(detail));
     }
     return status;
 }

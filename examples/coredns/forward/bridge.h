@@ -18,19 +18,14 @@ struct bridge_text {
     int32_t status;
 };
 
-/* What serve said of one query. */
-struct bridge_verdict {
-    uint64_t handle;
-    uint32_t verdict;
-    uint32_t rcode;
-    char detail[240]; /* the error's text with FWD_VERDICT_RCODE */
-};
-
-/* Where the end of one query is put down. Its address is the query's token. It is Go's between
- * being taken off bridge_ended and the next serve, the loop's else. */
+/* One query: what goes into the module, and where its end is put down. Its address is the query's
+ * token. From serve, if that accepts it, to being taken off bridge_ended it is the loop's; else Go's,
+ * as handle and verdict always are. */
 struct bridge_slot {
     struct bridge_slot *next; /* on bridge_ended */
     uint64_t index;           /* of the slot in Go that belongs to it */
+    uint64_t handle;          /* of the accepted query */
+    uint32_t verdict;         /* what serve said; with FWD_VERDICT_RCODE rcode and detail are set */
     uint32_t kind;
     uint32_t rcode;
     uint32_t proto;
@@ -40,6 +35,7 @@ struct bridge_slot {
     uint8_t *wire; /* kept from query to query */
     char upstream[64];
     char detail[256];
+    uint8_t query[512]; /* room for the query, should it be as short as most */
 };
 
 /* The queries that have ended, the last one first; atomic. Go fetches them after whatever turns the
@@ -74,9 +70,9 @@ void bridge_destroy(struct fwd_instance *instance);
 int32_t bridge_match(struct fwd_instance *instance, const uint8_t *qname, uint32_t len);
 int32_t bridge_cancel(struct fwd_instance *instance, uint64_t handle);
 
-/* One query. @return as serve; below 0 *ret is not written */
+/* One query; slot->query or other memory. @return as serve; below 0 the slot has no verdict */
 int32_t bridge_serve(struct fwd_instance *instance, struct bridge_slot *slot, uint32_t flags,
-                     const uint8_t *wire, uint32_t len, struct bridge_verdict *ret);
+                     const uint8_t *wire, uint32_t len);
 
 /* Static text of an error number. */
 const char *bridge_strerror(int32_t code);

@@ -11,10 +11,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/dnstap"
@@ -41,72 +41,73 @@ func (f *Forward) Name() string { return "forward" }
 
 var errNotStarted = errors.New("not started")
 
-// A parcel is what crosses into C for one query.
-type parcel struct {
-	verdict C.struct_bridge_verdict
-	wire    [512]byte
-}
+var errTooMany = errors.New("too many queries in flight")
 
-var parcels = sync.Pool{New: func() any { return new(parcel) }}
+// What ask returns besides an rcode.
+const (
+	answered = -1 - iota // the answer is in the slot
+	passed               // it is the next plugin's
+)
 
-// stackNeed is what the way to the module and back, and the writing of the answer, take of a goroutine's stack.
-const stackNeed = 4 << 10
-
-// reserve has the stack grow here, where little is on it that must be copied, and not where it is deepest: CoreDNS begins a goroutine with the
-// smallest stack for every query.
-//
-//go:noinline
-func reserve(i int) byte {
-	var room [stackNeed]byte
-	return room[i&(stackNeed-1)]
-}
-
-// ServeDNS implements plugin.Handler.
+// ServeDNS implements plugin.Handler. CoreDNS begins a goroutine with the smallest stack for every query, and letting one grow costs as much as a
+// system call. So frames are small here, and nothing lies below the two deep calls, Unpack and WriteMsg, that need not.
 func (f *Forward) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	reserve(int(r.Id))
+	s := takeSlot()
+	if s == nil {
+		return dns.RcodeServerFailure, errTooMany
+	}
+	code, err := f.ask(ctx, s, w, r)
+	if code != answered {
+		s.put()
+		if code == passed {
+			return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+		}
+		return code, err
+	}
+	answer := new(dns.Msg)
+	err = unpacked(answer, answer.Unpack(s.answer()), s.udp())
+	s.put()
+	if err != nil {
+		return dns.RcodeServerFailure, err
+	}
+	if !matches(answer, r) { // case 54
+		answer = new(dns.Msg).SetRcode(r, dns.RcodeFormatError)
+	}
+	w.WriteMsg(answer)
+	return 0, nil
+}
+
+// ask hands the query to the module and waits for its end. It returns answered, passed, or an rcode with its error.
+func (f *Forward) ask(ctx context.Context, s *slot, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return dns.RcodeServerFailure, err
 	}
-	p := parcels.Get().(*parcel)
-	wire, err := r.PackBuffer(p.wire[:])
+	wire, err := r.PackBuffer(s.query())
 	if err != nil {
-		parcels.Put(p)
-		return f.refuse(ctx, w, r, err)
+		return f.refuse(r, err)
 	}
-	s := takeSlot()
-	if s == nil {
-		parcels.Put(p)
-		return dns.RcodeServerFailure, errors.New("too many queries in flight")
-	}
-	state := request.Request{W: w, Req: r}
-	if f.watches(ctx) {
+	watched := f.watches(ctx)
+	if watched {
 		s.watched.Store(true)
 	}
-	err = f.exchange(ctx, s, flagsOf(&state), wire, &p.verdict)
-	if s.watched.Load() {
-		f.report(ctx, s, state)
+	err = f.exchange(ctx, s, flagsOf(w), wire)
+	if watched {
+		f.report(ctx, s, request.Request{W: w, Req: r})
 	}
-	end := endOf(ctx, s, &p.verdict, err, &state)
-	parcels.Put(p)
-	s.put()
-	if end.next {
-		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+	if err != nil {
+		return dns.RcodeServerFailure, err
 	}
-	if end.answer != nil {
-		w.WriteMsg(end.answer)
-		return 0, nil
-	}
-	return end.rcode, end.err
+	return s.ending(ctx)
 }
 
 // exchange serves the query and waits.
-func (f *Forward) exchange(ctx context.Context, s *slot, flags uint32, wire []byte, verdict *C.struct_bridge_verdict) error {
+func (f *Forward) exchange(ctx context.Context, s *slot, flags uint32, wire []byte) error {
 	for {
 		i, err := f.enter()
 		if err != nil {
 			return err
 		}
-		err = i.serve(ctx, s, flags, wire, verdict)
+		err = i.serve(ctx, s, flags, wire)
 		i.leave()
 		if err != errStopped {
 			return err
@@ -149,46 +150,30 @@ func (f *Forward) match(qname []byte) bool {
 }
 
 // refuse ends a query that cannot be packed (case 52): it is the next plugin's unless a stanza takes its name.
-func (f *Forward) refuse(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, cause error) (int, error) {
+func (f *Forward) refuse(r *dns.Msg, cause error) (int, error) {
 	var qname [256]byte
-	state := request.Request{W: w, Req: r}
+	state := request.Request{Req: r}
 	n, err := dns.PackDomainName(state.Name(), qname[:], 0, nil, false)
 	if err == nil && !f.match(qname[:n]) {
-		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+		return passed, nil
 	}
 	return dns.RcodeFormatError, fmt.Errorf("proxy: invalid request: %w", cause)
 }
 
-func flagsOf(state *request.Request) uint32 {
-	if state.Proto() == "tcp" {
+func flagsOf(w dns.ResponseWriter) uint32 {
+	if _, tcp := w.RemoteAddr().(*net.TCPAddr); tcp {
 		return C.FWD_QUERY_TCP
 	}
 	return 0
 }
 
-// An ending is what ServeDNS does at last: an answer, the next plugin, or an rcode with its error.
-type ending struct {
-	answer *dns.Msg
-	next   bool
-	rcode  int
-	err    error
-}
-
-func failed(err error) ending { return ending{rcode: dns.RcodeServerFailure, err: err} }
-
-// endOf makes of verdict and completion what CoreDNS understands.
-func endOf(ctx context.Context, s *slot, verdict *C.struct_bridge_verdict, err error, state *request.Request) ending {
-	if err != nil {
-		return failed(err)
-	}
-	switch verdict.verdict {
+// ending makes of verdict and completion what ask returns.
+func (s *slot) ending(ctx context.Context) (int, error) {
+	switch s.c.verdict {
 	case C.FWD_VERDICT_NEXT:
-		return ending{next: true}
-	case C.FWD_VERDICT_ACCEPTED:
-		// below
-	default:
-		detail := verdict.detail[:]
-		return ending{rcode: int(verdict.rcode), err: errors.New(C.GoString((*C.char)(unsafe.Pointer(&detail[0]))))}
+		return passed, nil
+	case C.FWD_VERDICT_RCODE:
+		return int(s.c.rcode), errors.New(s.detail())
 	}
 	if s.c.upstream_len > 0 && metadata.ValueFuncs(ctx) != nil {
 		upstream := string(s.upstream())
@@ -196,35 +181,40 @@ func endOf(ctx context.Context, s *slot, verdict *C.struct_bridge_verdict, err e
 	}
 	switch s.c.kind {
 	case C.FWD_KIND_ANSWER:
-		return answerOf(s.answer(), uint32(s.c.proto), state)
+		return answered, nil
 	case C.FWD_KIND_NEXT:
-		return ending{next: true}
+		return passed, nil
 	case C.FWD_KIND_CANCELED:
 		if err := ctx.Err(); err != nil {
-			return failed(err)
+			return dns.RcodeServerFailure, err
 		}
-		return failed(errStopped)
+		return dns.RcodeServerFailure, errStopped
 	default:
-		return ending{rcode: int(s.c.rcode), err: errors.New(s.detail())}
+		return int(s.c.rcode), errors.New(s.detail())
 	}
 }
 
-// answerOf unpacks the answer. The module has looked at it, but knows fewer types than miekg/dns, which may find more to object to.
-func answerOf(wire []byte, proto uint32, state *request.Request) ending {
-	answer := new(dns.Msg)
-	if err := answer.Unpack(wire); err != nil {
-		if proto != C.FWD_PROTO_UDP || !isOverflow(err) {
-			return failed(fmt.Errorf("unpack answer: %w", err))
-		}
-		answer.Answer, answer.Ns, answer.Extra = nil, nil, nil // case 76
-		answer.Truncated = true
+// unpacked tells whether an answer can be used after all whose Unpack returned err, and makes it so. The module has looked at it, but knows fewer
+// types than miekg/dns, which may find more to object to.
+func unpacked(answer *dns.Msg, err error, udp bool) error {
+	if err == nil {
+		return nil
 	}
-	if !state.Match(answer) { // case 54
-		formerr := new(dns.Msg)
-		formerr.SetRcode(state.Req, dns.RcodeFormatError)
-		return ending{answer: formerr}
+	if !udp || !isOverflow(err) {
+		return fmt.Errorf("unpack answer: %w", err)
 	}
-	return ending{answer: answer}
+	answer.Answer, answer.Ns, answer.Extra = nil, nil, nil // case 76
+	answer.Truncated = true
+	return nil
+}
+
+// matches is Request.Match, which has two names made anew, where the answer does not repeat the question to the letter.
+func matches(answer, query *dns.Msg) bool {
+	if answer.Response && len(answer.Question) == 1 && len(query.Question) > 0 && answer.Question[0] == query.Question[0] {
+		return true
+	}
+	state := request.Request{Req: query}
+	return state.Match(answer)
 }
 
 func isOverflow(err error) bool {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/metadata"
-	"github.com/coredns/coredns/request"
 
 	"github.com/miekg/dns"
 	"github.com/opentracing/opentracing-go"
@@ -289,16 +288,15 @@ func TestSpans(t *testing.T) {
 }
 
 // Cases 54 and 76: what miekg/dns cannot unpack, and an answer to another question.
-func TestAnswerOf(t *testing.T) {
+func TestUnpacked(t *testing.T) {
 	m := question("example.org.")
 	reply := new(dns.Msg).SetReply(m)
 	reply.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: "example.org.", Rrtype: dns.TypeA, Class: dns.ClassINET}, A: net.IPv4(192, 0, 2, 1)}}
 	wire, _ := reply.Pack()
-	state := &request.Request{W: &writer{}, Req: m}
-	const udp, tcp = 1, 2
+	const udp, tcp = true, false
 	for _, row := range []struct {
 		name   string
-		proto  uint32
+		udp    bool
 		wire   []byte
 		answer func(*dns.Msg) bool
 	}{
@@ -306,16 +304,25 @@ func TestAnswerOf(t *testing.T) {
 		{"cut, UDP", udp, wire[:len(wire)-2], func(m *dns.Msg) bool { return len(m.Answer) == 0 && m.Truncated && m.Rcode == 0 }},
 		{"cut, TCP", tcp, wire[:len(wire)-2], nil},
 		{"garbage", udp, append(append([]byte(nil), wire[:12]...), 0x80), nil},
-		{"other question", udp, []byte(strings.Replace(string(wire), "example", "exbmple", 1)),
-			func(m *dns.Msg) bool { return m.Rcode == dns.RcodeFormatError && m.Question[0].Name == "example.org." }},
 	} {
-		got := answerOf(row.wire, row.proto, state)
-		if row.answer == nil && (got.answer != nil || got.err == nil || got.rcode != dns.RcodeServerFailure) {
+		got := new(dns.Msg)
+		err := unpacked(got, got.Unpack(row.wire), row.udp)
+		if (err == nil) != (row.answer != nil) {
+			t.Errorf("%s: %v", row.name, err)
+		}
+		if row.answer != nil && (!row.answer(got) || !matches(got, m)) {
 			t.Errorf("%s: got %v", row.name, got)
 		}
-		if row.answer != nil && (got.answer == nil || !row.answer(got.answer)) {
-			t.Errorf("%s: got %v", row.name, got)
+	}
+	for _, name := range []string{"exbmple.org.", "EXAMPLE.org."} {
+		reply.Question[0].Name = name
+		if matches(reply, m) != strings.EqualFold(name, "example.org.") {
+			t.Errorf("%s matches: %v", name, matches(reply, m))
 		}
+	}
+	reply.Response = false
+	if matches(reply, reply) {
+		t.Error("a query is taken for an answer")
 	}
 }
 

@@ -110,30 +110,32 @@ func (i *instance) match(qname []byte) bool {
 	return C.bridge_match(i.handle, (*C.uint8_t)(unsafe.SliceData(qname)), C.uint32_t(len(qname))) == 1
 }
 
-// serve hands a query to the module and waits for its end, which is in the slot when the verdict is ACCEPTED. The verdict lies on the heap.
-// errStopped: it has not been taken, since stop came before it.
-func (i *instance) serve(ctx context.Context, s *slot, flags uint32, wire []byte, verdict *C.struct_bridge_verdict) error {
-	status := C.bridge_serve(i.handle, s.c, C.uint32_t(flags), (*C.uint8_t)(unsafe.SliceData(wire)),
-		C.uint32_t(len(wire)), verdict)
+// serve hands a query to the module and waits for its end, which is in the slot. errStopped: it has not been taken, since stop came before it.
+func (i *instance) serve(ctx context.Context, s *slot, flags uint32, wire []byte) error {
+	status := C.bridge_serve(i.handle, s.c, C.uint32_t(flags), (*C.uint8_t)(unsafe.SliceData(wire)), C.uint32_t(len(wire)))
 	if status == C.FWD_ERR_STATE {
 		return errStopped
 	}
 	if status < 0 {
 		return fmt.Errorf("serve: %s", C.GoString(C.bridge_strerror(status)))
 	}
-	if verdict.verdict != C.FWD_VERDICT_ACCEPTED {
-		return nil
+	if s.c.verdict == C.FWD_VERDICT_ACCEPTED {
+		i.await(ctx, s)
 	}
+	return nil
+}
+
+// await waits for an accepted query.
+func (i *instance) await(ctx context.Context, s *slot) {
 	canceled := ctx.Done()
 	if canceled == nil {
 		<-s.ended
-		return nil
+		return
 	}
 	select {
 	case <-s.ended:
 	case <-canceled:
-		C.bridge_cancel(i.handle, verdict.handle) // NOTFOUND: it has just ended
+		C.bridge_cancel(i.handle, s.c.handle) // NOTFOUND: it has just ended
 		<-s.ended
 	}
-	return nil
 }

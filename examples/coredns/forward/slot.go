@@ -106,7 +106,12 @@ func slotOfToken(token C.uint64_t) *slot {
 	return slotOf(*(**C.struct_bridge_slot)(unsafe.Pointer(&token)))
 }
 
-// answer, upstream and detail are C's memory, valid until put.
+// query is room for the query as it goes into the module.
+func (s *slot) query() []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(&s.c.query[0])), len(s.c.query))
+}
+
+// answer and upstream are C's memory, valid until put.
 func (s *slot) answer() []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(s.c.wire)), int(s.c.wire_len))
 }
@@ -114,6 +119,8 @@ func (s *slot) answer() []byte {
 func (s *slot) upstream() []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&s.c.upstream[0])), int(s.c.upstream_len))
 }
+
+func (s *slot) udp() bool { return s.c.proto == C.FWD_PROTO_UDP }
 
 func (s *slot) detail() string { return C.GoString(&s.c.detail[0]) }
 
