@@ -1,7 +1,7 @@
 /* One upstream's pools: what is known about the upstream, and what keeps them tidy.
  *
- * Happy path: every ten seconds the janitor closes what is too old and says when the limits do not fit the load; below min_idle_conns the refill timer opens
- * what is missing. Exchanges go their way in pursuit.c.
+ * Happy path: every ten seconds the janitor closes what is too old and says when the limits do not fit the load; below min_idle_conns the refill
+ * timer opens what is missing. Exchanges go their way in pursuit.c.
  *
  * Failure modes: no conn can be opened ahead of need, or none comes to anything: the next attempt comes a second later. A stopped transport fails
  * everything (case 70).
