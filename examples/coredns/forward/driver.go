@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -63,7 +64,21 @@ func watch(handle *C.struct_fwd_instance) (*os.File, error) {
 		syscall.Close(int(own))
 		return nil, err
 	}
-	return os.NewFile(own, "forward.so"), nil
+	poller := os.NewFile(own, "forward.so")
+	if err := pollable(poller); err != nil {
+		poller.Close()
+		return nil, err
+	}
+	return poller, nil
+}
+
+// pollable tells whether Go's poller has taken the file, as it does unless the kernel refuses (fs.epoll.max_user_watches). Without it the goroutine
+// would end at once, and no query.
+func pollable(file *os.File) error {
+	if err := file.SetReadDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("the module's loop cannot be polled: %w", err)
+	}
+	return nil
 }
 
 // turn does what is due, and wakes whose queries have ended. It returns false when no instance is left.

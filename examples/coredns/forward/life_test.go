@@ -291,3 +291,21 @@ func TestCorpus(t *testing.T) {
 		t.Fatalf("%d slots are still taken", slotsInUse())
 	}
 }
+
+// What Go's poller has not taken is an error, and not a driver that ends in silence.
+func TestPollable(t *testing.T) {
+	plain, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	if pollable(plain) == nil {
+		t.Error("a plain file can be polled")
+	}
+	f := handler(t, "forward . 127.0.0.1:1")
+	poller, err := watch(f.current.Load().handle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	poller.Close()
+}
