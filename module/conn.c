@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum {
@@ -152,6 +153,16 @@ int conn_watch(struct conn *conn)
 {
     struct epoll_event event = {.events = conn->ops->epoll_events, .data.ptr = conn};
     return epoll_ctl(conn->loop->epoll_fd, EPOLL_CTL_ADD, conn->fd, &event) == 0 ? 0 : errno;
+}
+
+ssize_t conn_transmit(const struct conn *conn, const uint8_t *data, size_t len)
+{
+    return syscall(SYS_sendto, conn->fd, data, len, MSG_NOSIGNAL, NULL, 0);
+}
+
+ssize_t conn_receive(const struct conn *conn, uint8_t *room, size_t len)
+{
+    return syscall(SYS_recvfrom, conn->fd, room, len, 0, NULL, NULL);
 }
 
 bool frame_init(struct frame *frame, const struct edns *edns, const uint8_t *msg, uint32_t len)
@@ -345,9 +356,8 @@ static void heed_timeout(struct conn *conn, int32_t timeout)
 
 enum wire_answer conn_match(struct conn *conn, uint32_t key, uint8_t *msg, uint32_t len, struct exchange **ret)
 {
-    uint64_t now = services_mono(conn->loop->services);
+    uint64_t now = conn->heard_ns;
     int32_t timeout = EDNS_NO_TIMEOUT;
-    conn->heard_ns = now;
     pthread_mutex_lock(&conn->loop->lock);
     struct exchange *x = conn_find_locked(conn, key);
     enum wire_answer result = x != NULL ? check(conn, x, msg, &len, &timeout) : ANSWER_ID;
@@ -356,7 +366,7 @@ enum wire_answer conn_match(struct conn *conn, uint32_t key, uint8_t *msg, uint3
         exchange_detach(x);
         x->outcome = (struct outcome){
             .proto = conn->ops->proto,
-            .elapsed_ns = now - x->started_ns,
+            .elapsed_ns = now > x->started_ns ? now - x->started_ns : 0, /* it may have been sent since */
             .wire = msg,
             .wire_len = len,
         };

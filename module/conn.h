@@ -15,6 +15,7 @@
 #include "pool.h"
 
 #include <stdatomic.h>
+#include <sys/types.h>
 
 struct h2;
 struct ssl_st;
@@ -112,6 +113,10 @@ static inline void conn_unpin(struct conn *conn)
     pool_unpin(&conn->node);
 }
 
+/** send and recv, without SIGPIPE. They are no points of cancellation, which would cost two atomic operations each time and which nobody needs here. */
+ssize_t conn_transmit(const struct conn *conn, const uint8_t *data, size_t len);
+ssize_t conn_receive(const struct conn *conn, uint8_t *room, size_t len);
+
 /** What became of an exchange that was to be armed. */
 enum conn_armed {
     ARMED_SEND,     /**< in the table; the caller sends it now, through ops->send */
@@ -148,7 +153,7 @@ void frame_fini(struct frame *frame);
 /** The exchange with this key, or NULL. Lock held. */
 struct exchange *conn_find_locked(struct conn *conn, uint32_t key);
 
-/** What one message means: finds the exchange with this key and checks it. With ANSWER_GOOD the exchange is detached, its outcome set, and it is in
+/** What one message, which came at conn->heard_ns, means: finds the exchange with this key and checks it. With ANSWER_GOOD the exchange is detached, its outcome set, and it is in
  *  *ret; else the drop is counted. Loop's thread, no lock held. */
 enum wire_answer conn_match(struct conn *conn, uint32_t key, uint8_t *msg, uint32_t len, struct exchange **ret);
 

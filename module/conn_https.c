@@ -22,6 +22,15 @@
 
 enum { PULL = 16 * 1024 };
 
+static int https_handshake(struct conn *conn);
+
+static const struct stream_io https_io = {
+    .handshake = https_handshake,
+    .read = conn_tls_read,
+    .write = conn_tls_write,
+    .holds = conn_tls_holds,
+};
+
 static int https_open(struct conn *conn)
 {
     int err = conn_tls_open(conn);
@@ -45,14 +54,14 @@ static int flush_locked(struct conn *conn)
     uint32_t n;
     int err = 0;
     while (err == 0 && (n = h2_pull(conn->h2, buf, sizeof(buf))) > 0) {
-        err = conn_stream_put(conn, &conn_tls_io, buf, n);
+        err = conn_stream_put(conn, &https_io, buf, n);
     }
     return err;
 }
 
 static int https_handshake(struct conn *conn)
 {
-    int r = conn_tls_io.handshake(conn);
+    int r = conn_tls_handshake(conn);
     if (r != 0) {
         return r;
     }
@@ -65,8 +74,6 @@ static int https_handshake(struct conn *conn)
     }
     return -flush_locked(conn);
 }
-
-static const struct stream_io https_io = {.handshake = https_handshake};
 
 static int https_send(struct conn *conn, uint8_t *frame, uint32_t len, struct exchange *x, uint32_t seq)
 {
@@ -130,12 +137,19 @@ static void take_results(struct conn *conn, struct h2_result *results)
     }
 }
 
+/* What one read has brought. */
+struct reading {
+    struct h2_result *results;
+    uint32_t capacity; /* exchanges that the conn takes by now */
+    bool more;         /* another read may bring something */
+};
+
 /* One read. @return octets, 0 for the end of the stream, or a negated errno */
-static ssize_t read_once(struct conn *conn, struct h2_result **ret_results, uint32_t *ret_capacity)
+static ssize_t read_once(struct conn *conn, struct reading *ret)
 {
     uint8_t *room = loop_room(conn->loop);
     pthread_mutex_lock(&conn->io);
-    ssize_t n = conn_tls_io.read(conn, room, PULL);
+    ssize_t n = conn_tls_read(conn, room, PULL);
     if (n > 0) {
         conn->heard_ns = services_mono(conn->loop->services);
         int err = h2_feed(conn->h2, room, (uint32_t)n) == 0 ? flush_locked(conn) : EPROTONOSUPPORT;
@@ -145,8 +159,9 @@ static ssize_t read_once(struct conn *conn, struct h2_result **ret_results, uint
         }
         n = err == 0 ? n : -err;
     }
-    *ret_results = h2_results(conn->h2);
-    *ret_capacity = h2_capacity(conn->h2);
+    ret->results = h2_results(conn->h2);
+    ret->capacity = h2_capacity(conn->h2);
+    ret->more = n > 0 && conn_stream_more(conn, &https_io);
     pthread_mutex_unlock(&conn->io);
     return n;
 }
@@ -154,40 +169,27 @@ static ssize_t read_once(struct conn *conn, struct h2_result **ret_results, uint
 static void read_all(struct conn *conn)
 {
     struct pool *pool = transport_pool(conn->transport, FWD_PROTO_HTTPS);
+    struct reading r;
     ssize_t n;
     do {
-        struct h2_result *results;
-        uint32_t capacity;
-        n = read_once(conn, &results, &capacity);
-        if (capacity == 0) {
+        n = read_once(conn, &r);
+        if (r.capacity == 0) {
             pool_retire(pool, &conn->node);
         } else {
-            pool_set_limit(pool, &conn->node, capacity);
+            pool_set_limit(pool, &conn->node, r.capacity);
         }
-        take_results(conn, results);
-    } while (n > 0);
-    if (n != -EAGAIN) {
+        take_results(conn, r.results);
+    } while (r.more);
+    if (n <= 0 && n != -EAGAIN) {
         conn_fail(conn, (int)-n, PHASE_READ);
     }
 }
 
 static void https_event(struct conn *conn, uint32_t events)
 {
-    pthread_mutex_lock(&conn->io);
-    conn->drained = false;
-    conn->hung_up = (events & STREAM_HUNG_UP) != 0;
-    pthread_mutex_unlock(&conn->io);
-    if (conn_stream_progress(conn, &https_io, events) <= 0) {
-        return;
+    if (conn_stream_begin(conn, &https_io, events)) {
+        read_all(conn);
     }
-    pthread_mutex_lock(&conn->io);
-    int err = conn->out_len > 0 ? conn_stream_push(conn, &conn_tls_io) : 0;
-    pthread_mutex_unlock(&conn->io);
-    if (err != 0) {
-        conn_fail(conn, err, PHASE_WRITE);
-        return;
-    }
-    read_all(conn);
 }
 
 const struct conn_ops conn_https_ops = {

@@ -19,9 +19,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-_Static_assert(STREAM_EVENTS == (int)(EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET), "as epoll has them");
-_Static_assert(STREAM_HUNG_UP == (int)(EPOLLRDHUP | EPOLLHUP | EPOLLERR), "as epoll has them");
-
 /* --- octets ------------------------------------------------------------------------------------------------------- */
 
 ssize_t conn_stream_recv(struct conn *conn, uint8_t *buf, size_t len)
@@ -31,7 +28,7 @@ ssize_t conn_stream_recv(struct conn *conn, uint8_t *buf, size_t len)
     }
     ssize_t n;
     do {
-        n = recv(conn->fd, buf, len, 0);
+        n = conn_receive(conn, buf, len);
     } while (n < 0 && errno == EINTR);
     if (n < 0) {
         conn->drained = errno == EAGAIN;
@@ -46,12 +43,13 @@ ssize_t conn_stream_transmit(struct conn *conn, const uint8_t *buf, size_t len)
 {
     ssize_t n;
     do {
-        n = send(conn->fd, buf, len, MSG_NOSIGNAL);
+        n = conn_transmit(conn, buf, len);
     } while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 }
 
-int conn_stream_push(struct conn *conn, const struct stream_io *io)
+/* Writes what was kept. io held. @return 0 or an errno */
+static int push(struct conn *conn, const struct stream_io *io)
 {
     while (conn->out_len > 0) {
         ssize_t n = io->write(conn, conn->out, conn->out_len);
@@ -119,12 +117,9 @@ static int shake_hands(struct conn *conn, const struct stream_io *io)
     return -r;
 }
 
-/* Only the loop's thread changes the state, so it may read it without the lock. */
-int conn_stream_progress(struct conn *conn, const struct stream_io *io, uint32_t events)
+/* @return 1 ready, 0 not yet, -1 failed */
+static int come_up(struct conn *conn, const struct stream_io *io, uint32_t events)
 {
-    if (conn->state == CONN_READY) {
-        return 1;
-    }
     int err = 0;
     enum phase phase = PHASE_DIAL;
     if (conn->state == CONN_CONNECTING) {
@@ -154,13 +149,30 @@ int conn_stream_progress(struct conn *conn, const struct stream_io *io, uint32_t
     return 1;
 }
 
+/* Only the loop's thread changes the state, so it may read it without the lock. */
+bool conn_stream_begin(struct conn *conn, const struct stream_io *io, uint32_t events)
+{
+    bool ready = conn->state == CONN_READY;
+    pthread_mutex_lock(&conn->io);
+    conn->drained = false;
+    conn->hung_up = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    int err = ready && conn->out_len > 0 ? push(conn, io) : 0;
+    pthread_mutex_unlock(&conn->io);
+    if (err != 0) {
+        conn_fail(conn, err, PHASE_WRITE);
+        return false;
+    }
+    return ready || come_up(conn, io, events) > 0;
+}
+
 /* --- frames ------------------------------------------------------------------------------------------------------- */
 
 struct reading {
     struct exchange *answered;
     uint32_t answers;
-    bool ended; /* the stream */
-    int err;    /* with ended: errno, 0 for EOF */
+    bool unsent; /* octets wait to be written */
+    bool ended;  /* the stream */
+    int err;     /* with ended: errno, 0 for EOF */
 };
 
 /* Takes the complete frames out of data. @return octets used */
@@ -217,6 +229,8 @@ static bool read_once(struct conn *conn, const struct stream_io *io, struct read
     }
     pthread_mutex_lock(&conn->io);
     ssize_t n = io->read(conn, room + have, FRAME_HEADER + FWD_MAX_WIRE);
+    bool more = conn_stream_more(conn, io);
+    r->unsent = conn->out_len > 0;
     pthread_mutex_unlock(&conn->io);
     if (n == -EAGAIN) {
         return false;
@@ -235,19 +249,19 @@ static bool read_once(struct conn *conn, const struct stream_io *io, struct read
         r->ended = true;
         r->err = err;
     }
-    return !r->ended;
+    return more && !r->ended;
 }
 
 /* The last answer has come, but octets are left over on one side: the peer is out of step. */
-static bool out_of_step(struct conn *conn)
+static bool out_of_step(struct conn *conn, const struct reading *r)
 {
-    pthread_mutex_lock(&conn->io);
-    bool rest = conn->in_len > 0 || conn->out_len > 0;
-    pthread_mutex_unlock(&conn->io);
+    if (conn->in_len == 0 && !r->unsent) {
+        return false;
+    }
     pthread_mutex_lock(&conn->loop->lock);
-    rest = rest && conn->in_flight == 0;
+    bool last = conn->in_flight == 0;
     pthread_mutex_unlock(&conn->loop->lock);
-    return rest;
+    return last;
 }
 
 /* Before the next read: it may need the room in which the answers lie. */
@@ -270,7 +284,7 @@ static void read_all(struct conn *conn, const struct stream_io *io)
     } while (more);
     if (r.ended) {
         conn_fail(conn, r.err, PHASE_READ);
-    } else if (r.answers > 0 && out_of_step(conn)) {
+    } else if (r.answers > 0 && out_of_step(conn, &r)) {
         conn_fail(conn, EBADMSG, PHASE_READ);
     } else {
         for (; r.answers > 0; r.answers--) {
@@ -281,21 +295,9 @@ static void read_all(struct conn *conn, const struct stream_io *io)
 
 void conn_stream_event(struct conn *conn, const struct stream_io *io, uint32_t events)
 {
-    pthread_mutex_lock(&conn->io);
-    conn->drained = false;
-    conn->hung_up = (events & STREAM_HUNG_UP) != 0;
-    pthread_mutex_unlock(&conn->io);
-    if (conn_stream_progress(conn, io, events) <= 0) {
-        return;
+    if (conn_stream_begin(conn, io, events)) {
+        read_all(conn, io);
     }
-    pthread_mutex_lock(&conn->io);
-    int err = conn->out_len > 0 ? conn_stream_push(conn, io) : 0;
-    pthread_mutex_unlock(&conn->io);
-    if (err != 0) {
-        conn_fail(conn, err, PHASE_WRITE);
-        return;
-    }
-    read_all(conn, io);
 }
 
 /* --- plain TCP ---------------------------------------------------------------------------------------------------- */

@@ -14,13 +14,11 @@ struct stream_io {
     int (*handshake)(struct conn *conn); /**< goes on with it: 0 done, else a negated errno. NULL where there is none */
     ssize_t (*read)(struct conn *conn, uint8_t *buf, size_t len);
     ssize_t (*write)(struct conn *conn, const uint8_t *buf, size_t len);
+    bool (*holds)(const struct conn *conn); /**< whether it has octets of the socket that read has not returned. NULL where it never has */
 };
 
 /** Writes octets, or keeps them for when the kernel takes more. conn->io held. @return 0 or an errno */
 int conn_stream_put(struct conn *conn, const struct stream_io *io, const uint8_t *data, uint32_t len);
-
-/** Writes what was kept. conn->io held. @return 0 or an errno */
-int conn_stream_push(struct conn *conn, const struct stream_io *io);
 
 /** Sends a framed message: conn_ops.send of TCP and TLS. */
 int conn_stream_send(struct conn *conn, const struct stream_io *io, const uint8_t *frame, uint32_t len);
@@ -28,14 +26,16 @@ int conn_stream_send(struct conn *conn, const struct stream_io *io, const uint8_
 /** The epoll events of a framed stream. */
 void conn_stream_event(struct conn *conn, const struct stream_io *io, uint32_t events);
 
-/** What connecting and handshake have come to after an event. @return 1 ready, 0 not yet, -1 failed (conn_fail has been called) */
-int conn_stream_progress(struct conn *conn, const struct stream_io *io, uint32_t events);
+/** Begins with an event: goes on with connecting and handshake, or with what the kernel had not taken. @return true when there may be something to
+ *  read; false when it is not ready yet or has failed (conn_fail has been called) */
+bool conn_stream_begin(struct conn *conn, const struct stream_io *io, uint32_t events);
+
+/** Whether another read may return something: the socket has not been emptied, or octets of it are held. conn->io held. */
+static inline bool conn_stream_more(const struct conn *conn, const struct stream_io *io)
+{
+    return !conn->drained || (io->holds != NULL && io->holds(conn));
+}
 
 /** Plain reads and writes of the socket, keeping conn->drained. */
 ssize_t conn_stream_recv(struct conn *conn, uint8_t *buf, size_t len);
 ssize_t conn_stream_transmit(struct conn *conn, const uint8_t *buf, size_t len);
-
-enum {
-    STREAM_EVENTS = (int)(0x001 | 0x004 | 0x2000 | (1U << 31)), /* EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET */
-    STREAM_HUNG_UP = 0x2000 | 0x010 | 0x008,                    /* EPOLLRDHUP | EPOLLHUP | EPOLLERR */
-};

@@ -1,8 +1,8 @@
 /* DNS over TLS: the framed stream of conn_stream.c through OpenSSL.
  *
  * Happy path: the loop shakes hands as the socket allows; a query is written with SSL_write on the caller's thread, answers are read with SSL_read
- * on the loop's, both under conn->io. The BIO goes straight to send and recv, so no SIGPIPE can reach the host, and OpenSSL's
- * buffers are released while a conn is idle.
+ * on the loop's, both under conn->io. The BIO goes straight to send and recv, so no SIGPIPE can reach the host. OpenSSL keeps its
+ * buffers while a conn is open: to release them after each answer and to get them again costs more than the octets of them that are ever touched.
  *
  * Failure modes: the handshake or the verification fails: conn->why says how, nothing has been sent (RFC 8310 6.6). close_notify, EOF and reset end the
  * stream as they do over TCP. What the kernel does not take waits in conn->out: an SSL_write may be repeated from there.
@@ -134,7 +134,7 @@ static ssize_t failure(struct conn *conn, int result)
     }
 }
 
-static int tls_handshake(struct conn *conn)
+int conn_tls_handshake(struct conn *conn)
 {
     forget_errors();
     int r = SSL_do_handshake(conn->ssl);
@@ -146,7 +146,7 @@ static int tls_handshake(struct conn *conn)
     return n == 0 ? -ECONNRESET : (int)n; /* the peer left in the middle of it */
 }
 
-static ssize_t tls_read(struct conn *conn, uint8_t *buf, size_t len)
+ssize_t conn_tls_read(struct conn *conn, uint8_t *buf, size_t len)
 {
     forget_errors();
     uint64_t before = BIO_number_read(SSL_get_rbio(conn->ssl));
@@ -162,7 +162,7 @@ static ssize_t tls_read(struct conn *conn, uint8_t *buf, size_t len)
     return r;
 }
 
-static ssize_t tls_write(struct conn *conn, const uint8_t *buf, size_t len)
+ssize_t conn_tls_write(struct conn *conn, const uint8_t *buf, size_t len)
 {
     forget_errors();
     int n = SSL_write(conn->ssl, buf, (int)len);
@@ -173,16 +173,26 @@ static ssize_t tls_write(struct conn *conn, const uint8_t *buf, size_t len)
     return r == 0 ? -EPIPE : r;
 }
 
-const struct stream_io conn_tls_io = {.handshake = tls_handshake, .read = tls_read, .write = tls_write};
+bool conn_tls_holds(const struct conn *conn)
+{
+    return SSL_has_pending(conn->ssl) != 0;
+}
+
+static const struct stream_io dot_io = {
+    .handshake = conn_tls_handshake,
+    .read = conn_tls_read,
+    .write = conn_tls_write,
+    .holds = conn_tls_holds,
+};
 
 static int dot_send(struct conn *conn, uint8_t *frame, uint32_t len, struct exchange *x, uint32_t seq)
 {
-    return conn_stream_send(conn, &conn_tls_io, frame, len);
+    return conn_stream_send(conn, &dot_io, frame, len);
 }
 
 static void dot_event(struct conn *conn, uint32_t events)
 {
-    conn_stream_event(conn, &conn_tls_io, events);
+    conn_stream_event(conn, &dot_io, events);
 }
 
 const struct conn_ops conn_tls_ops = {

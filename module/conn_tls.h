@@ -6,7 +6,11 @@
 
 #include "conn_stream.h"
 
-extern const struct stream_io conn_tls_io;
+/** The parts of a stream_io. conn_tls_read returns -EAGAIN, and asks for quick acknowledgement, after tickets only. */
+int conn_tls_handshake(struct conn *conn);
+ssize_t conn_tls_read(struct conn *conn, uint8_t *buf, size_t len);
+ssize_t conn_tls_write(struct conn *conn, const uint8_t *buf, size_t len);
+bool conn_tls_holds(const struct conn *conn);
 
 /** Makes the SSL of a conn: conn_ops.open. @return 0 or an errno */
 int conn_tls_open(struct conn *conn);

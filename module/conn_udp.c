@@ -13,25 +13,12 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 enum { MAX_DROPS = 64 };
 
-/* send and recv without being points of cancellation, which costs two atomic operations each time and which nobody needs here. */
-static ssize_t send_datagram(int fd, const uint8_t *data, size_t len)
-{
-    return syscall(SYS_sendto, fd, data, len, MSG_NOSIGNAL, NULL, 0);
-}
-
-static ssize_t receive_datagram(int fd, uint8_t *room, size_t len)
-{
-    return syscall(SYS_recvfrom, fd, room, len, 0, NULL, NULL);
-}
-
 static int udp_send(struct conn *conn, uint8_t *frame, uint32_t len, struct exchange *x, uint32_t seq)
 {
-    return send_datagram(conn->fd, frame + FRAME_HEADER, len - FRAME_HEADER) >= 0 ? 0 : errno;
+    return conn_transmit(conn, frame + FRAME_HEADER, len - FRAME_HEADER) >= 0 ? 0 : errno;
 }
 
 /* Reads one datagram. @return ANSWER_GOOD with *ret_x, another ANSWER_* for a datagram that was dropped, -1 when there was none */
@@ -39,7 +26,7 @@ static int read_one(struct conn *conn, struct exchange **ret_x)
 {
     struct loop *loop = conn->loop;
     uint8_t *room = loop_room(loop);
-    ssize_t n = receive_datagram(conn->fd, room, FWD_MAX_WIRE);
+    ssize_t n = conn_receive(conn, room, FWD_MAX_WIRE);
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR) {
             conn_fail(conn, errno, PHASE_READ);
@@ -50,6 +37,7 @@ static int read_one(struct conn *conn, struct exchange **ret_x)
         series_drop(conn->transport->series, ANSWER_SHORT);
         return ANSWER_SHORT;
     }
+    conn->heard_ns = services_mono(loop->services);
     enum wire_answer answer = conn_match(conn, wire_u16(room), room, (uint32_t)n, ret_x);
     if (answer == ANSWER_GOOD) {
         loop_keep(loop, (uint32_t)n);

@@ -19,6 +19,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+enum { MAX_FRAGMENT = 4096 }; /* a ClientHello with a session ticket is not cut: some servers do not take that */
+
 static int new_session(SSL *ssl, SSL_SESSION *session);
 
 static void library_error(char *why, const char *what, const char *file)
@@ -67,8 +69,10 @@ static SSL_CTX *make_ctx(const struct tls *tls, char *why)
     (void)SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
     /* a peer that closes without close_notify between messages has closed, no more (case 78) */
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
-    SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(ctx, 1);
+    /* a buffer of this size is kept while a connection is open, and what is sent is small */
+    (void)SSL_CTX_set_max_send_fragment(ctx, MAX_FRAGMENT);
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
     /* whatever is in the CA file is trusted, an intermediate authority too, as it is in Go */
     (void)X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), X509_V_FLAG_PARTIAL_CHAIN);

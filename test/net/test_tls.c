@@ -202,6 +202,26 @@ START_TEST(greatest_answers)
 }
 END_TEST
 
+/* A query that takes many records comes whole. */
+START_TEST(great_query)
+{
+    static uint8_t query[MESSAGE_MAX];
+    static uint8_t padding[60004] = {0, 12, 60000 >> 8, 60000 & 0xff};
+    fixture_upstream(KIND_DOT, NULL);
+    struct host *host = fixture_open(_i, "");
+    size_t len = message_query(query, sizeof(query), 77, "great.test", TYPE_A);
+    len = message_add_opt(query, sizeof(query), len, padding, sizeof(padding));
+    for (unsigned i = 0; i < 3; i++) {
+        const struct outcome *o = host_wait(host, host_send_wire(host, query, len, 0), 10000);
+        ck_assert(message_is_answer(o->wire, o->wire_len, 77, "great.test"));
+        struct tls_seen seen = tls_upstream_seen(up, i);
+        ck_assert_uint_eq(seen.wire_len, len);
+        ck_assert_mem_eq(seen.wire + 2, query + 2, sizeof(seen.wire) - 2);
+    }
+    host_close(host);
+}
+END_TEST
+
 /* We say close_notify when we go. */
 START_TEST(we_say_goodbye)
 {
@@ -470,6 +490,7 @@ int main(void)
     tcase_add_loop_test(tcase, idle_connections_die_cases_49_78, 0, 2 * MODE_COUNT);
     tcase_add_loop_test(tcase, broken_records, 0, 4 * MODE_COUNT);
     add_test(tcase, greatest_answers);
+    add_test(tcase, great_query);
     add_test(tcase, we_say_goodbye);
     tcase_add_loop_test(tcase, closed_again_and_again, 0, 2 * MODE_COUNT);
     tcase_add_loop_test(tcase, sessions_are_resumed, 0, 2 * MODE_COUNT);
