@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_FIRST 512
+#define BLOCK_FIRST 256
 #define BLOCK_LARGEST 65536
 
 struct arena_block {

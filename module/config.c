@@ -497,27 +497,22 @@ static const struct member members[] = {
     {"retransmit", AT(retransmit_ns), member_read_duration, member_write_duration},
 };
 
-/* CoreDNS's defaults, and ours where CoreDNS has none. */
-static void draft_init(struct draft *draft)
-{
-    static const uint8_t wire[1] = {0};
-    static const struct config_name root = {".", wire, sizeof(wire)};
-    struct config_options *options = &draft->options;
+#define ROOT {".", (const uint8_t[1]){0}, 1}
 
-    memset(draft, 0, sizeof(*draft));
-    draft->stanza.from = root;
-    options->health_domain = root;
-    options->expire_ns = 10 * SECOND;
-    options->read_timeout_ns = 2 * SECOND;
-    options->health_interval_ns = 500 * MILLISECOND;
-    options->max_fails = 2;
-    options->port_budget = 1000;
-    options->pipeline = 1;
-    options->conn_wait_ns = 5 * SECOND;
-    options->max_handshakes = 64;
-    options->handshake_timeout_ns = 2 * SECOND;
-    options->tls_servername = "";
-}
+/* CoreDNS's defaults, and ours where CoreDNS has none. All stanzas without options share them. */
+static const struct config_options defaults = {
+    .read_timeout_ns = 2 * SECOND,
+    .max_fails = 2,
+    .expire_ns = 10 * SECOND,
+    .health_interval_ns = 500 * MILLISECOND,
+    .health_domain = ROOT,
+    .port_budget = 1000,
+    .pipeline = 1,
+    .max_handshakes = 64,
+    .conn_wait_ns = 5 * SECOND,
+    .handshake_timeout_ns = 2 * SECOND,
+    .tls_servername = "",
+};
 
 /* What two members have to do with each other. */
 static int stanza_check(struct reader *reader, const struct config_stanza *stanza)
@@ -620,14 +615,21 @@ static const struct config_options *options_keep(struct reader *reader, const js
     return copy;
 }
 
+/* What other stanzas have too; NULL when it is to be read. */
+static const struct config_options *options_find(struct reader *reader, const json_t *value)
+{
+    const struct sharing *sharing = reader->context;
+
+    return options_count(value) > 0 ? shares_find(&sharing->options, value, options_alike)
+                                    : &defaults;
+}
+
 static int stanza_read(struct reader *reader, const json_t *value, void *target)
 {
-    struct sharing *sharing = reader->context;
-    const struct config_options *like = shares_find(&sharing->options, value, options_alike);
-    struct draft draft;
+    const struct config_options *like = options_find(reader, value);
+    struct draft draft = {.stanza.from = ROOT, .options = defaults};
     int status;
 
-    draft_init(&draft);
     draft.stanza.options = like != NULL ? like : &draft.options;
     status = members_read_if(reader, value, members, COUNT(members), &draft, like != NULL ? is_own : NULL);
     if (status == FWD_OK) {

@@ -12,6 +12,7 @@
 #include "advice.h"
 #include "engine.h"
 #include "error.h"
+#include "pages.h"
 #include "resolve.h"
 
 #include <errno.h>
@@ -22,6 +23,11 @@
 
 #define SECOND_NS UINT64_C(1000000000)
 #define DRAIN_LOOK_NS UINT64_C(50000000)
+
+static int out_of_memory(struct fwd_error *error)
+{
+    return error_set(error, FWD_ERR_NOMEM, NULL, "%s", error_text(FWD_ERR_NOMEM));
+}
 
 int instance_count_supported(uint32_t count, const char *pointer, struct fwd_error *error)
 {
@@ -97,11 +103,6 @@ static int open_refresh(struct fwd_instance *instance, struct stanza *stanza, st
     return r;
 }
 
-static int out_of_memory(struct fwd_error *error)
-{
-    return error_set(error, FWD_ERR_NOMEM, NULL, "%s", error_text(FWD_ERR_NOMEM));
-}
-
 static int open_proxies(struct fwd_instance *instance, struct stanza *stanza, struct fwd_error *error)
 {
     const struct config_stanza *config = stanza->config;
@@ -129,17 +130,17 @@ static int open_proxies(struct fwd_instance *instance, struct stanza *stanza, st
 
 static int open_stanzas(struct fwd_instance *instance, struct fwd_error *error)
 {
-    const struct config *config = instance->config;
-    size_t proxies = 0, size = config->stanza_count * sizeof(*instance->stanzas);
+    struct config *config = instance->config;
+    size_t proxies = 0;
     for (size_t i = 0; i < config->stanza_count; i++) {
         proxies += config->stanzas[i].to_count;
     }
-    instance->stanzas = aligned_alloc(alignof(struct stanza), size);
-    instance->proxies = calloc(proxies, sizeof(*instance->proxies));
-    if (instance->stanzas == NULL || instance->proxies == NULL || !namemap_init(&instance->index, config->stanza_count)) {
+    instance->proxies = arena_zeroed(&config->arena, proxies, sizeof(*instance->proxies));
+    if (instance->proxies == NULL || !namemap_init(&instance->index, config->stanza_count)) {
         return out_of_memory(error);
     }
-    memset(instance->stanzas, 0, size);
+    instance->index.items = (const char *)instance->stanzas;
+    instance->index.item_size = sizeof(*instance->stanzas);
     instance->stanza_count = (uint32_t)config->stanza_count;
     for (uint32_t i = instance->stanza_count; i-- > 0;) {
         if (!init_stanza(instance, i)) {
@@ -172,32 +173,48 @@ static void instance_free(struct fwd_instance *instance)
         }
     }
     namemap_fini(&instance->index);
-    free(instance->proxies);
-    free(instance->stanzas);
     config_destroy(instance->config);
     free(instance);
 }
 
-int instance_create(const struct fwd_host *host, const char *config, size_t len, struct fwd_instance **ret,
-                    struct fwd_error *error)
+/* The configuration with its host names looked up. */
+static int read_config(const char *json, size_t len, struct config **ret, struct fwd_error *error)
 {
-    struct fwd_instance *instance = calloc(1, sizeof(*instance));
-    if (instance == NULL) {
-        return error_set(error, FWD_ERR_NOMEM, NULL, "%s", error_text(FWD_ERR_NOMEM));
+    struct config *config;
+    int r = config_parse(json, len, &config, error);
+    if (r < 0) {
+        return r;
     }
-    memcpy(&instance->host, host, host->struct_size < sizeof(*host) ? host->struct_size : sizeof(*host));
-    services_get(&instance->services, host);
-    int r = config_parse(config, len, &instance->config, error);
+    r = resolve_names(config, error);
     if (r == 0) {
-        r = resolve_names(instance->config, error);
-    }
-    if (r == 0) {
-        r = instance_supported(instance->config, error);
+        r = instance_supported(config, error);
     }
     if (r < 0) {
-        goto fail;
+        config_destroy(config);
+        return r;
     }
-    r = engine_acquire(&instance->services, instance->config, &instance->engine);
+    *ret = config;
+    return FWD_OK;
+}
+
+int instance_create(const struct fwd_host *host, const char *json, size_t len, struct fwd_instance **ret,
+                    struct fwd_error *error)
+{
+    struct config *config;
+    int r = read_config(json, len, &config, error);
+    if (r < 0) {
+        return r;
+    }
+    struct fwd_instance *instance =
+        pages_zeroed(alignof(struct fwd_instance), sizeof(*instance) + config->stanza_count * sizeof(*instance->stanzas));
+    if (instance == NULL) {
+        config_destroy(config);
+        return out_of_memory(error);
+    }
+    instance->config = config;
+    memcpy(&instance->host, host, host->struct_size < sizeof(*host) ? host->struct_size : sizeof(*host));
+    services_get(&instance->services, host);
+    r = engine_acquire(&instance->services, config, &instance->engine);
     if (r < 0) {
         (void)error_set(error, r, NULL, "%s", error_text(r));
         goto fail;

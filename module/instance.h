@@ -17,21 +17,24 @@ struct engine;
 
 enum instance_state { INSTANCE_CREATED, INSTANCE_STARTED, INSTANCE_DRAINING, INSTANCE_STOPPED };
 
+/** With very many instances none is in the cache when its query comes, so what that looks at lies side by side: here, and in the stanzas behind. */
 struct fwd_instance {
-    struct fwd_host host;
-    struct services services;
-    struct engine *engine;
-    struct config *config;
-    uint32_t stanza_count;
-    struct stanza *stanzas;
-    struct namemap index; /* FROMs; values are the indexes of their stanzas */
-    uint32_t proxy_count;
-    struct fwd_proxy **proxies; /* of all stanzas without refresh, one after the other */
-    bool races; /* a stanza has retransmit */
-    atomic_int state;
-    uint32_t refresh_count; /* stanzas whose upstreams may change */
+    alignas(2 * CACHE_LINE) atomic_int state;
     atomic_uint in_flight; /* accepted and not yet delivered, and those that serve has in hand */
-    atomic_uint busy;      /* refreshes that have not ended */
+    uint32_t stanza_count;
+    bool races; /* a stanza has retransmit */
+    struct engine *engine;
+    struct services services;
+    struct fwd_host host;
+
+    alignas(CACHE_LINE) struct config *config;
+    struct namemap index; /* FROMs; values are the indexes of their stanzas */
+    struct fwd_proxy **proxies; /* of all stanzas without refresh, one after the other */
+    uint32_t proxy_count;
+    uint32_t refresh_count; /* stanzas whose upstreams may change */
+    atomic_uint busy;       /* refreshes that have not ended */
+
+    struct stanza stanzas[];
 };
 
 /** FWD_ERR_UNSUPPORTED with the place when the configuration asks for what this version cannot do, else FWD_OK. */

@@ -6,6 +6,10 @@
  */
 #include "namemap.h"
 
+#include "pages.h"
+
+
+#include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,20 +57,19 @@ bool suffixes_init(struct suffixes *ret, const uint8_t *wire, uint32_t len)
 
 bool namemap_init(struct namemap *map, size_t capacity)
 {
-    uint32_t slots = 2;
+    size_t slots = 4;
     while (slots < capacity * 2) {
         slots *= 2;
     }
-    *map = (struct namemap){.mask = slots - 1};
-    map->slots = calloc(slots, sizeof(*map->slots));
-    map->entries = calloc(capacity + 1, sizeof(*map->entries));
-    return map->slots != NULL && map->entries != NULL;
+    *map = (struct namemap){.mask = (uint32_t)slots - 1};
+    map->slots = pages_zeroed(alignof(max_align_t), slots * sizeof(*map->slots) + capacity * sizeof(*map->entries));
+    map->entries = map->slots != NULL ? (struct namemap_entry *)(map->slots + slots) : NULL;
+    return map->slots != NULL;
 }
 
 void namemap_fini(struct namemap *map)
 {
     free(map->slots);
-    free(map->entries);
     *map = (struct namemap){.mask = 0};
 }
 
@@ -88,6 +91,34 @@ static uint32_t depth_of(const uint8_t *wire)
     return depth;
 }
 
+static const uint8_t *wire_of(const struct namemap_entry *entry)
+{
+    const uint8_t *wire = entry->wire;
+    if (entry->len > sizeof(entry->wire)) {
+        memcpy(&wire, entry->wire, sizeof(wire));
+    }
+    return wire;
+}
+
+static void set_wire(struct namemap_entry *entry, const uint8_t *wire, uint32_t len)
+{
+    entry->len = (uint8_t)len;
+    if (len > sizeof(entry->wire)) {
+        memcpy(entry->wire, &wire, sizeof(wire));
+    } else {
+        memcpy(entry->wire, wire, len);
+    }
+}
+
+enum { LINE = 64 };
+
+static void fetch_item(const struct namemap *map, uint32_t value)
+{
+    for (size_t at = 0; map->items != NULL && at < map->item_size; at += LINE) {
+        __builtin_prefetch(map->items + value * map->item_size + at);
+    }
+}
+
 /* The slot where a key stands or would stand. The hash beside it spares a look at most entries of other keys. */
 static struct namemap_slot *slot_of(const struct namemap *map, const uint8_t *wire, uint32_t len, uint32_t hash)
 {
@@ -95,7 +126,8 @@ static struct namemap_slot *slot_of(const struct namemap *map, const uint8_t *wi
     for (; map->slots[i].entry != 0; i = (i + 1) & map->mask) {
         if (map->slots[i].hash == hash) {
             const struct namemap_entry *entry = &map->entries[map->slots[i].entry - 1];
-            if (entry->len == len && memcmp(entry->wire, wire, len) == 0) {
+            fetch_item(map, map->slots[i].entry - 1);
+            if (entry->len == len && memcmp(wire_of(entry), wire, len) == 0) {
                 break;
             }
         }
@@ -107,8 +139,8 @@ void namemap_add(struct namemap *map, uint32_t value, const uint8_t *wire, uint3
 {
     uint32_t hash = hash_of(wire, len), depth = depth_of(wire);
     struct namemap_slot *slot = slot_of(map, wire, len, hash);
-    map->entries[value] = (struct namemap_entry){
-        .wire = wire, .len = len, .next = slot->entry != 0 ? slot->entry - 1 : NAMEMAP_NONE};
+    map->entries[value].next = slot->entry != 0 ? slot->entry - 1 : NAMEMAP_NONE;
+    set_wire(&map->entries[value], wire, len);
     *slot = (struct namemap_slot){.hash = hash, .entry = value + 1};
     map->depths[depth / 64] |= UINT64_C(1) << depth % 64;
 }

@@ -1,6 +1,6 @@
 /* Domain names as keys: which of very many zones lie at or above a name.
  *
- * Threads: a map is immutable once filled. Ownership: keys are borrowed and must outlive the map. Limits: O(labels) per look-up, whatever the number
+ * Threads: a map is immutable once filled. Ownership: keys are borrowed and must outlive the map, as must items. Limits: O(labels) per look-up, whatever the number
  * of keys, and mostly one access to memory that is not cached for each. Standards: RFC 1035 2.3.3 (letter case: names are given in lower case).
  */
 #pragma once
@@ -25,11 +25,11 @@ struct suffixes {
 /** Fills *ret from an uncompressed wire name. @return false when it is longer than 255 octets */
 bool suffixes_init(struct suffixes *ret, const uint8_t *wire, uint32_t len);
 
-/** A key, whose value is its place in the map. */
+/** A key, whose value is its place in the map. Two are a line of cache. */
 struct namemap_entry {
-    const uint8_t *wire;
-    uint32_t len;
     uint32_t next; /* value of the next entry with the same key; NAMEMAP_NONE at the end */
+    uint8_t len;
+    uint8_t wire[27]; /* what is longer lies elsewhere: its address */
 };
 
 struct namemap {
@@ -40,6 +40,8 @@ struct namemap {
         uint32_t entry; /* its first one's value + 1; 0 in a free slot */
     } *slots;
     struct namemap_entry *entries;
+    const char *items; /* what values are indexes of, of so many octets each, fetched while a key is compared; NULL: nothing */
+    size_t item_size;
 };
 
 /** Makes room for the values below capacity. @return false when out of memory */
