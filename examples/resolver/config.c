@@ -7,6 +7,7 @@
  */
 #include "config.h"
 
+#include "../../module/pages.h"
 #include "directive.h"
 #include "overlap.h"
 
@@ -128,7 +129,8 @@ static bool key_read(struct server *server, const json_t *zone, const char *defa
     if (key->zone == NULL || key->port == NULL) {
         return failure_set(failure, "out of memory");
     }
-    if (!name_from_text(&key->name, key->zone)) {
+    struct name name;
+    if (!name_from_text(&name, key->zone)) {
         return failure_set(failure,
                            "error inspecting server blocks: zone is not a valid domain name: %s",
                            key->zone);
@@ -252,7 +254,8 @@ static bool metadata_read(struct loading *loading, struct server *server, const 
     }
     bool own = server->metadata.count == 0;
     for (size_t k = 0; ok && own && k < server->key_count; k++) {
-        ok = scope_add(&server->metadata, &server->keys[k].name);
+        struct name name;
+        ok = name_from_text(&name, server->keys[k].zone) && scope_add(&server->metadata, &name);
     }
     return ok || failure_set(failure, "plugin/metadata: out of memory");
 }
@@ -450,7 +453,7 @@ static struct config *config_create(size_t count)
         return NULL;
     }
     config->count = count;
-    config->servers = calloc(count + 1, sizeof(*config->servers));
+    config->servers = pages_zeroed(alignof(struct server), (count + 1) * sizeof(*config->servers));
     if (config->servers == NULL) {
         free(config);
         return NULL;

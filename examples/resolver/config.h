@@ -16,13 +16,13 @@
 #include "tap.h"
 
 #include <jansson.h>
+#include <stdalign.h>
 
 /** One key of a server block. */
 struct server_key {
     char *zone; /**< normalised: lower case, final dot */
     char *port; /**< as the Corefile or -dns.port gives it; a number up to 65535 once config_load
                    has returned */
-    struct name name;
 };
 
 /** Names that something is for. */
@@ -32,21 +32,25 @@ struct scope_list {
 };
 bool scope_list_has(const struct scope_list *list, const uint8_t *name);
 
+enum { SERVER_LINE = 64 };
+
 struct server {
-    struct server_key *keys;
-    size_t key_count;
-    bool has_bind;
-    struct host_list hosts; /**< "" alone stands for all addresses */
-    char *root;
-    bool has_log;
-    struct query_log log;
-    struct error_log errors;
-    struct scope_list metadata; /**< names that metadata is collected for */
-    struct endpoints endpoints;
+    /* first what every query looks at, in one line of cache */
+    alignas(SERVER_LINE) struct fwd_instance *instance; /**< NULL until the service makes it */
     struct tap *taps; /**< the lines of dnstap */
     bool has_forward;
-    struct text forward;           /**< configuration of its instance, JSON; gone once that is made */
-    struct fwd_instance *instance; /**< NULL until the service makes it */
+    bool has_log;
+    bool has_bind;
+    struct query_log log;
+    struct error_log errors;
+    struct server_key *keys;
+
+    size_t key_count;
+    struct host_list hosts; /**< "" alone stands for all addresses */
+    char *root;
+    struct scope_list metadata; /**< names that metadata is collected for */
+    struct endpoints endpoints;
+    struct text forward; /**< configuration of its instance, JSON; gone once that is made */
 };
 
 struct config {

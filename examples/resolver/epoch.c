@@ -80,7 +80,7 @@ static bool place_listen(struct epoch *epoch, const struct epoch *before,
     if (site == NULL) {
         return false;
     }
-    site->zones.mask++; /* counts the zones until the table is made */
+    site->zones.count++; /* until the table is made */
     site->forwards |= server->has_forward;
     return true;
 }
@@ -96,8 +96,7 @@ static bool place_add(struct epoch *epoch, const struct epoch *before, const str
     if (site == NULL) {
         return false;
     }
-    zone_table_add(&site->zones, &key->name, server);
-    return true;
+    return zone_table_add(&site->zones, key->zone, server) || failure_set(failure, "out of memory");
 }
 
 static size_t places_count(const struct config *config)
@@ -145,9 +144,9 @@ static bool site_tally(struct site *site)
     site_label(site, label);
     site->dropped = tally_take(label, "dropped");
     bool ok = site->dropped != NULL;
-    for (size_t i = 0; ok && i <= site->zones.mask; i++) {
-        struct zone *zone = &site->zones.slots[i];
-        if (zone->hash != 0 && zone->server->endpoints.metrics != NULL) {
+    for (size_t i = 0; ok && i < site->zones.count; i++) {
+        struct zone *zone = &site->zones.zones[i];
+        if (zone->server->endpoints.metrics != NULL) {
             name_to_text(zone->name, text);
             zone->tally = tally_take(label, text);
             ok = zone->tally != NULL;
@@ -182,7 +181,7 @@ static bool epoch_fill(struct epoch *epoch, const struct epoch *before, struct f
     }
     for (size_t g = 0; g < epoch->site_count; g++) {
         struct zone_table *zones = &epoch->sites[g].zones;
-        if (!zone_table_init(zones, zones->mask)) {
+        if (!zone_table_init(zones, zones->count)) {
             return failure_set(failure, "out of memory");
         }
     }
@@ -320,9 +319,7 @@ void epoch_destroy(struct epoch *epoch)
     }
     for (size_t g = 0; g < epoch->site_count; g++) {
         listener_unref(epoch->sites[g].listener);
-        if (epoch->sites[g].zones.slots != NULL) {
-            zone_table_fini(&epoch->sites[g].zones);
-        }
+        zone_table_fini(&epoch->sites[g].zones);
     }
     free(epoch->sites);
     free(epoch->ports);
@@ -395,12 +392,10 @@ void epoch_print(const struct epoch *epoch, struct text *out)
         const struct zone_table *table = &epoch->sites[g].zones;
         size_t count = 0;
         char name[NAME_TEXT_MAX];
-        for (size_t i = 0; i <= table->mask; i++) {
-            if (table->slots[i].hash != 0) {
-                name_to_text(table->slots[i].name, name);
-                zones[count] = strdup(name);
-                count += zones[count] != NULL;
-            }
+        for (size_t i = 0; i < table->count; i++) {
+            name_to_text(table->zones[i].name, name);
+            zones[count] = strdup(name);
+            count += zones[count] != NULL;
         }
         site_print(&epoch->sites[g], zones, count, out);
         for (size_t z = 0; z < count; z++) {

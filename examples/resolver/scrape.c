@@ -222,8 +222,8 @@ static void epoch_write(const struct epoch *epoch, struct text *out)
         char label[SITE_LABEL_MAX];
         char text[NAME_TEXT_MAX];
         site_label(site, label);
-        for (size_t i = 0; i <= site->zones.mask; i++) {
-            const struct zone *zone = &site->zones.slots[i];
+        for (size_t i = 0; i < site->zones.count; i++) {
+            const struct zone *zone = &site->zones.zones[i];
             if (zone->tally != NULL) {
                 name_to_text(zone->name, text);
                 plugins_write(zone->server, label, text, out);

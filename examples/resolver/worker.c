@@ -35,25 +35,18 @@ struct inbox {
     uint8_t octets[BATCH][DATAGRAM_MAX];
 };
 
-/* Hands the batch to the module and ends what it does not take. */
-static void batch_serve(struct worker *worker)
+/* Ends what the module did not take. */
+static void verdicts_handle(struct worker *worker, int status, uint32_t first, uint32_t end)
 {
-    uint32_t count = worker->batched;
-    if (count == 0) {
-        return;
-    }
-    worker->batched = 0;
-    const struct module *module = worker->service->module;
-    int status = module->forward->serve(worker->server->instance, worker->queries, count);
-    for (uint32_t i = 0; i < count; i++) {
-        struct fwd_query *query = &worker->queries[i];
+    for (uint32_t i = first; i < end; i++) {
+        const struct fwd_query *query = &worker->queries[i];
         struct pending *pending = (struct pending *)(uintptr_t)query->token;
         if (status >= 0 && query->verdict == FWD_VERDICT_ACCEPTED) {
             continue; /* pending may be gone already */
         }
         struct ending ending = {.rcode = RCODE_SERVFAIL, .now_ns = clock_ns()};
         if (status < 0) {
-            ending.error = module->entry->strerror(status);
+            ending.error = worker->service->module->entry->strerror(status);
         } else if (query->verdict == FWD_VERDICT_NEXT) {
             ending.error = "plugin/forward: no next plugin found";
         } else if (query->verdict == FWD_VERDICT_RCODE) {
@@ -64,13 +57,30 @@ static void batch_serve(struct worker *worker)
     }
 }
 
+/* Hands the batch to the module, what follows each other for one server block at once. */
+static void batch_serve(struct worker *worker)
+{
+    const struct fwd_forward *forward = worker->service->module->forward;
+    uint32_t count = worker->batched;
+    worker->batched = 0;
+    for (uint32_t first = 0, end; first < count; first = end) {
+        const struct server *server = worker->servers[first];
+        for (end = first + 1; end < count && worker->servers[end] == server;) {
+            end++;
+        }
+        int status = forward->serve(server->instance, &worker->queries[first], end - first);
+        verdicts_handle(worker, status, first, end);
+    }
+}
+
 static void batch_add(struct worker *worker, struct pending *pending)
 {
-    if (worker->batched == BATCH || (worker->batched > 0 && worker->server != pending->server)) {
+    if (worker->batched == BATCH) {
         batch_serve(worker);
     }
-    worker->server = pending->server;
     uint32_t i = worker->batched++;
+    worker->servers[i] = pending->server;
+    __builtin_prefetch(pending->server->instance); /* one of very many is in no cache */
     worker->details[i][0] = '\0';
     worker->queries[i] = (struct fwd_query){
         .struct_size = sizeof(struct fwd_query),

@@ -50,9 +50,9 @@ struct worker {
     struct tcp_list tcp;
     _Atomic(struct tcp_conn *) mail;
 
-    /* the batch to be served next: queries of one server block */
-    const struct server *server;
+    /* the batch to be served next */
     uint32_t batched;
+    const struct server *servers[BATCH]; /**< of each query */
     uint64_t now_ns; /**< when what is being handled was read */
     struct fwd_query queries[BATCH];
     char details[BATCH][DETAIL_MAX];

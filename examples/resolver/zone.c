@@ -6,6 +6,8 @@
  */
 #include "zone.h"
 
+#include "../../module/pages.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,50 +37,76 @@ static bool suffix_equal(const uint8_t *a, const uint8_t *b)
     }
 }
 
-static struct zone *slot_find(const struct zone_table *table, uint64_t hash, const uint8_t *name)
+static struct zone_slot *slot_find(const struct zone_table *table, uint64_t hash, const uint8_t *name)
 {
     size_t i = hash & table->mask;
-    while (table->slots[i].hash != 0 &&
-           (table->slots[i].hash != hash || !suffix_equal(table->slots[i].name, name))) {
+    uint32_t rest = (uint32_t)(hash >> 32);
+    while (table->slots[i].zone != 0 &&
+           (table->slots[i].hash != rest || !suffix_equal(table->zones[table->slots[i].zone - 1].name, name))) {
         i = (i + 1) & table->mask;
     }
     return &table->slots[i];
 }
 
+static const struct zone *zone_find(const struct zone_table *table, uint64_t hash, const uint8_t *name)
+{
+    const struct zone_slot *slot = slot_find(table, hash, name);
+    return slot->zone != 0 ? &table->zones[slot->zone - 1] : NULL;
+}
+
 /** At most half full, so that a probe soon meets a free slot. */
-bool zone_table_init(struct zone_table *table, size_t count)
+bool zone_table_init(struct zone_table *table, size_t capacity)
 {
     size_t slots = 4;
-    while (slots < 2 * count) {
+    while (slots < 2 * capacity) {
         slots *= 2;
     }
-    *table = (struct zone_table){.slots = calloc(slots, sizeof(struct zone)), .mask = slots - 1};
-    return table->slots != NULL;
+    *table = (struct zone_table){
+        .slots = pages_zeroed(alignof(struct zone_slot), slots * sizeof(struct zone_slot)),
+        .mask = slots - 1,
+        .zones = pages_zeroed(alignof(struct zone), capacity * sizeof(struct zone)),
+    };
+    return table->slots != NULL && table->zones != NULL;
 }
 
 /** Frees the table. */
 void zone_table_fini(struct zone_table *table)
 {
+    for (size_t i = 0; table->zones != NULL && i < table->count; i++) {
+        if (table->zones[i].name != table->zones[i].near) {
+            free(table->zones[i].name);
+        }
+    }
     free(table->slots);
+    free(table->zones);
     *table = (struct zone_table){0};
 }
 
 /** Adds a zone. */
-void zone_table_add(struct zone_table *table, const struct name *name, const struct server *server)
+bool zone_table_add(struct zone_table *table, const char *text, const struct server *server)
 {
+    struct name name;
     uint8_t offsets[NAME_LABELS_MAX];
-    unsigned labels = name_labels(name->wire, offsets);
+    (void)name_from_text(&name, text);
+    unsigned labels = name_labels(name.wire, offsets);
     uint64_t hash = hash_start;
     for (unsigned i = labels; i-- > 0;) {
-        hash = hash_label(hash, name->wire + offsets[i]);
+        hash = hash_label(hash, name.wire + offsets[i]);
     }
-    hash += hash == 0;
-    struct zone *slot = slot_find(table, hash, name->wire);
-    if (slot->hash != 0) {
-        return;
+    struct zone_slot *slot = slot_find(table, hash, name.wire);
+    if (slot->zone != 0) {
+        return true;
     }
-    *slot = (struct zone){.hash = hash, .name = name->wire, .server = server};
+    struct zone *zone = &table->zones[table->count];
+    zone->server = server;
+    zone->name = name.len <= ZONE_NEAR ? zone->near : malloc(name.len);
+    if (zone->name == NULL) {
+        return false;
+    }
+    memcpy(zone->name, name.wire, name.len);
+    *slot = (struct zone_slot){.hash = (uint32_t)(hash >> 32), .zone = (uint32_t)++table->count};
     table->max_labels = labels > table->max_labels ? labels : table->max_labels;
+    return true;
 }
 
 /** Chooses. */
@@ -87,17 +115,16 @@ const struct zone *zone_choose(const struct zone_table *table, const uint8_t *na
     uint8_t offsets[NAME_LABELS_MAX];
     unsigned labels = name_labels(name, offsets);
     unsigned depth = labels < table->max_labels ? labels : table->max_labels;
-    const struct zone *root = slot_find(table, hash_start, (const uint8_t *)"");
-    const struct zone *chosen = root->server != NULL ? root : NULL;
     uint64_t hash = hash_start;
+    const struct zone *chosen = zone_find(table, hash, (const uint8_t *)"");
     for (unsigned i = 1; i <= depth; i++) {
         const uint8_t *suffix = name + offsets[labels - i];
         hash = hash_label(hash, suffix);
-        const struct zone *zone = slot_find(table, hash + (hash == 0), suffix);
-        if (zone->server != NULL && is_ds) {
+        const struct zone *zone = zone_find(table, hash, suffix);
+        if (zone != NULL && is_ds) {
             return zone;
         }
-        chosen = zone->server != NULL ? zone : chosen;
+        chosen = zone != NULL ? zone : chosen;
     }
     return chosen;
 }

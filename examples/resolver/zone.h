@@ -1,37 +1,46 @@
 /* The zones of one listening address, and the choice of the server block for a query (case 93).
  *
  * Threads: built by main, then read by all without a lock. Ownership: entries point to server
- * blocks of the configuration, and to the names of their keys. Limits: the cost of a look-up grows with the labels of the name, not
+ * blocks of the configuration; names are copied. Limits: the cost of a look-up grows with the labels of the name, not
  * with the number of zones.
  */
 #pragma once
 
 #include "name.h"
 
+#include <stdalign.h>
 #include <stddef.h>
 
 struct server;
 struct tally;
 
+enum { ZONE_LINE = 64, ZONE_NEAR = ZONE_LINE - 3 * sizeof(void *) };
+
+/** One line of cache: of very many zones none is cached when its query comes. */
 struct zone {
-    uint64_t hash; /**< 0: free slot */
-    const uint8_t *name; /**< wire form */
-    const struct server *server;
+    alignas(ZONE_LINE) const struct server *server;
     struct tally *tally; /**< NULL when its queries are not counted */
+    uint8_t *name; /**< wire form; near if it fits */
+    uint8_t near[ZONE_NEAR];
 };
 
 struct zone_table {
-    struct zone *slots;
+    struct zone_slot {
+        uint32_t hash;
+        uint32_t zone; /**< its index + 1; 0: free slot */
+    } *slots;
     size_t mask; /**< slots - 1, a power of two less one */
+    struct zone *zones;
+    size_t count;
     unsigned max_labels;
 };
 
-/** Makes room for count zones. False when out of memory. */
-bool zone_table_init(struct zone_table *table, size_t count);
+/** Makes room for capacity zones. False when out of memory. */
+bool zone_table_init(struct zone_table *table, size_t capacity);
 void zone_table_fini(struct zone_table *table);
 
-/** Adds a zone, whose name must outlive the table; the first server block of a name stays. */
-void zone_table_add(struct zone_table *table, const struct name *name, const struct server *server);
+/** Adds a zone; the first server block of a name stays. @param text a valid name. False when out of memory. */
+bool zone_table_add(struct zone_table *table, const char *text, const struct server *server);
 
 /** The zone whose server block serves a name: that of the longest suffix; for DS that of the
  * shortest one other than the root, because the parent side answers it. NULL when no zone matches.
