@@ -56,13 +56,16 @@ class Scale(suite.Case):
 
     def test_case_93_many_server_blocks(self):
         """The longest suffix wins, before and after a reload."""
-        keys = [f"zone{i}.test" for i in range(SOME_BLOCKS)]
+        long = ".".join(["label"] * 20) + ".test"
+        keys = [f"zone{i}.test" for i in range(SOME_BLOCKS)] + [long]
         text = "".join(f"{key}:0 {{\n bind 127.0.0.1\n forward . {self.first.address}\n}}\n" for key in keys)
         server = self.daemon(text + f"test:0 {{\n bind 127.0.0.1\n forward . {self.second.address}\n}}\n")
         for _ in range(2):
             for i in random.Random(1).sample(range(SOME_BLOCKS), 20):
                 self.check(server, f"a.zone{i}.test", self.first)
                 self.check(server, f"azone{i}.test", self.second)
+            self.check(server, f"a.{long}", self.first)
+            self.check(server, long[len("label."):], self.second)
             server.signal(signal.SIGUSR1)
             server.wait_line("Reloading complete")
 

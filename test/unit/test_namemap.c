@@ -89,6 +89,25 @@ START_TEST(very_many_zones)
 }
 END_TEST
 
+/* Names about the length up to which the map has room for them itself. */
+START_TEST(long_names)
+{
+    static const char at[] = "\14abcdefghijkl\14abcdefghijkl";
+    static const char above[] = "\14abcdefghijkl\15abcdefghijklm";
+    static const char other[] = "\14abcdefghijkl\15abcdefghijklx";
+    struct namemap map;
+
+    ck_assert(namemap_init(&map, 3));
+    namemap_add(&map, 2, (const uint8_t *)above, sizeof(above));
+    namemap_add(&map, 1, (const uint8_t *)at, sizeof(at));
+    namemap_add(&map, 0, (const uint8_t *)above, sizeof(above));
+    check(&map, SUFFIXES(at), "1@2 ");
+    check(&map, SUFFIXES(above), "0@2 2@2 ");
+    check(&map, SUFFIXES(other), "");
+    namemap_fini(&map);
+}
+END_TEST
+
 /* A name of 127 labels, and its longest zones. */
 START_TEST(deepest_name)
 {
@@ -117,6 +136,7 @@ int main(void)
     tcase_add_test(tcase, suffixes_of_a_name);
     tcase_add_test(tcase, zones_above_a_name);
     tcase_add_test(tcase, very_many_zones);
+    tcase_add_test(tcase, long_names);
     tcase_add_test(tcase, deepest_name);
     suite_add_tcase(suite, tcase);
     return suite_run(suite);
