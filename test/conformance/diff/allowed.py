@@ -5,8 +5,9 @@ A rule is narrow on our side: it says what our outcome has to be, too.
 
 RULES = []
 ALL = {"*"}
+TC, RD, RA, CD = 0x0200, 0x0100, 0x0080, 0x0010
 
-DROPPED = {"wrongq", "wrongt", "wrongc", "noq", "fenq", "qr0", "op5", "cutrr", "loop", "count"}  # no good answer follows
+DROPPED = {"wrongq", "wrongt", "wrongc", "noq", "qr0", "op5", "cutrr", "loop", "count"}  # no good answer follows
 FIRST_BAD = {"badq", "junk"}  # the good answer follows
 
 
@@ -31,8 +32,17 @@ def codes_seen(query, outcome):
     return [query.codes[min(entry[0], len(query.codes) - 1)] for entry in outcome["seen"]]
 
 
+def flags(outcome):
+    return int(outcome["reply"].get("flags", "0"), 16)
+
+
 def truncated(outcome):
-    return int(outcome["reply"].get("flags", "0"), 16) & 0x0200
+    return flags(outcome) & TC
+
+
+def last_over(outcome, transport):
+    """Whether the last that an upstream saw came over this transport."""
+    return outcome["seen"][-1:] != [] and outcome["seen"][-1][1] == transport
 
 
 def prefix(one, other):
@@ -47,13 +57,13 @@ def rcode(outcome):
 @rule("Better by default: UDP answers longer than the client's size (75, 76)",
       {"reply.answer", "reply.authority", "reply.additional", "reply.opt"})
 def _(query, _, theirs, ours):
-    return not query.tcp and truncated(theirs) and truncated(ours) and prefix(theirs, ours) and theirs["seen"][-1][1] == "udp"
+    return not query.tcp and truncated(theirs) and truncated(ours) and prefix(theirs, ours) and last_over(theirs, "udp")
 
 
 @rule("Better by default: UDP answers longer than the client's size (75, 76): no retry over TCP for prefer_udp",
       {"seen.count", "seen.transport", "reply.answer", "reply.opt"})
 def _(query, configuration, theirs, ours):
-    return "prefer_udp" in configuration.text and not query.tcp and truncated(ours) and truncated(theirs) and theirs["seen"][-1][1] == "tcp"
+    return "prefer_udp" in configuration.text and not query.tcp and truncated(ours) and truncated(theirs) and last_over(theirs, "tcp")
 
 
 @rule("Better by default: a datagram that is not the answer (54, 76)", ALL)
@@ -65,6 +75,11 @@ def _(query, _, theirs, ours):
 @rule("Better by default: a datagram that is not the answer (54, 76)", ALL)
 def _(query, _, theirs, ours):
     return bool(FIRST_BAD & set(codes_seen(query, theirs))) and rcode(ours) == 0
+
+
+@rule("Better by default: FORMERR, SERVFAIL, NOTIMP or REFUSED without the question (54)", {"reply.flags"})
+def _(query, _, theirs, ours):
+    return "fenq" in codes_seen(query, ours) and (rcode(theirs), rcode(ours)) == (1, 1) and not (flags(theirs) ^ flags(ours)) & ~(RD | RA | CD)
 
 
 @rule("Better by default: an answer that repeats the question in another letter case",
