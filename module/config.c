@@ -1,7 +1,7 @@
 /* The configuration of an instance: JSON in, struct config out, and back.
  *
  * One table, `members`, names every member of a STANZA with the function that reads it and the one
- * that writes it; what is absent keeps CoreDNS's default.
+ * that writes it (config_values.c); what is absent keeps CoreDNS's default.
  *
  * Happy path: load, walk the stanzas member by member, check what two members have to do with each
  * other. Failure modes: FWD_ERR_CONFIG with a text and the JSON pointer of the offending value for
@@ -9,17 +9,14 @@
  */
 #include "config.h"
 
+#include "config_values.h"
 #include "edns.h"
 #include "error.h"
 #include "gotext.h"
-#include "hostport.h"
-#include "name.h"
-#include "rcode.h"
 #include "reader.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -67,48 +64,11 @@ static void shares_add(struct shares *shares, const json_t *json, const void *va
     shares->known[i].value = value;
 }
 
-/* text is a valid name. */
-static int name_set(struct reader *reader, struct config_name *name, const char *text,
-                    const uint8_t *wire, size_t len)
-{
-    char *copy = arena_alloc(reader->arena, strlen(text) + 2 + len);
-
-    if (copy == NULL) {
-        return reader_nomem(reader);
-    }
-    name_normalize(text, copy);
-    name->text = copy;
-    name->wire = memcpy(copy + strlen(copy) + 1, wire, len);
-    name->wire_len = (uint32_t)len;
-    return FWD_OK;
-}
-
-static int name_read(struct reader *reader, const json_t *value, void *target)
-{
-    uint8_t wire[NAME_WIRE_MAX];
-    const char *text;
-    size_t len;
-    int status = reader_string(reader, value, &text);
-
-    if (status != FWD_OK) {
-        return status;
-    }
-    if (name_to_wire(text, wire, &len) != 0) {
-        return reader_fail(reader, "'%s' is not a domain name", text);
-    }
-    return name_set(reader, target, text, wire, len);
-}
-
-static json_t *name_write(const void *source)
-{
-    return json_string(((const struct config_name *)source)->text);
-}
-
 static int except_read(struct reader *reader, const json_t *value, void *target)
 {
     struct config_stanza *stanza = target;
 
-    return reader_array(reader, value, sizeof(*stanza->except), name_read, (void **)&stanza->except,
+    return reader_array(reader, value, sizeof(*stanza->except), value_name_read, (void **)&stanza->except,
                         &stanza->except_count);
 }
 
@@ -116,296 +76,7 @@ static json_t *except_write(const void *source)
 {
     const struct config_stanza *stanza = source;
 
-    return array_to_json(stanza->except, stanza->except_count, sizeof(*stanza->except), name_write);
-}
-
-static int rcode_read(struct reader *reader, const json_t *value, void *target)
-{
-    const char *text;
-    int number;
-    int status = reader_string(reader, value, &text);
-
-    if (status != FWD_OK) {
-        return status;
-    }
-    number = rcode_number(text);
-    if (number < 0) {
-        return reader_fail(reader, "%s is not a valid rcode", text);
-    }
-    *(uint16_t *)target = (uint16_t)number;
-    return FWD_OK;
-}
-
-static json_t *rcode_write(const void *source)
-{
-    return json_string(rcode_mnemonic(*(const uint16_t *)source));
-}
-
-static int rcodes_read(struct reader *reader, const json_t *value, void *target)
-{
-    struct config_rcodes *rcodes = target;
-    int status = reader_array(reader, value, sizeof(*rcodes->list), rcode_read,
-                              (void **)&rcodes->list, &rcodes->count);
-
-    for (uint32_t i = 0; status == FWD_OK && i < rcodes->count; i++) {
-        rcodes->mask |= UINT32_C(1) << rcodes->list[i];
-    }
-    return status;
-}
-
-static int failover_read(struct reader *reader, const json_t *value, void *target)
-{
-    struct config_rcodes *rcodes = target;
-    int status = rcodes_read(reader, value, rcodes);
-
-    if (status == FWD_OK && (rcodes->mask & 1) != 0) {
-        return reader_fail(reader, "NoError cannot be used in failover");
-    }
-    return status;
-}
-
-static json_t *rcodes_write(const void *source)
-{
-    const struct config_rcodes *rcodes = source;
-
-    return array_to_json(rcodes->list, rcodes->count, sizeof(*rcodes->list), rcode_write);
-}
-
-static int resolver_item_read(struct reader *reader, const json_t *value, void *target)
-{
-    struct fwd_addr addr;
-    struct hostport parts;
-    const char *text;
-    int status = reader_string(reader, value, &text);
-
-    if (status != FWD_OK) {
-        return status;
-    }
-    if (hostport_split(text, &parts) != 0) {
-        parts.host = (struct slice){text, strlen(text)};
-    }
-    if (!ip_parse(parts.host.text, parts.host.len, &addr)) {
-        return reader_fail(reader, "resolver must be an IP address or IP:port: \"%s\"", text);
-    }
-    return member_read_string(reader, value, target);
-}
-
-static int resolver_read(struct reader *reader, const json_t *value, void *target)
-{
-    struct config_options *options = target;
-
-    return reader_array(reader, value, sizeof(*options->resolver), resolver_item_read,
-                        (void **)&options->resolver, &options->resolver_count);
-}
-
-static json_t *resolver_write(const void *source)
-{
-    const struct config_options *options = source;
-
-    return array_to_json(options->resolver, options->resolver_count, sizeof(*options->resolver),
-                         member_write_string);
-}
-
-/* --- values with a form of their own --- */
-
-static int choice_read(struct reader *reader, const json_t *value, const char *const *names,
-                       size_t count, size_t *ret)
-{
-    const char *text;
-    int status = reader_string(reader, value, &text);
-
-    if (status != FWD_OK) {
-        return status;
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(text, names[i]) == 0) {
-            *ret = i;
-            return FWD_OK;
-        }
-    }
-    return reader_fail(reader, "unknown value '%s'", text);
-}
-
-static const char *const policies[] = {"random", "round_robin", "sequential"};
-
-static int policy_read(struct reader *reader, const json_t *value, void *target)
-{
-    size_t index = 0;
-    int status = choice_read(reader, value, policies, 3, &index);
-
-    *(enum config_policy *)target = (enum config_policy)index;
-    return status;
-}
-
-static json_t *policy_write(const void *source)
-{
-    return json_string(policies[*(const enum config_policy *)source]);
-}
-
-static const char *const doh_methods[] = {"POST", "GET"};
-
-static int doh_method_read(struct reader *reader, const json_t *value, void *target)
-{
-    size_t index = 0;
-    int status = choice_read(reader, value, doh_methods, 2, &index);
-
-    *(bool *)target = index == 1;
-    return status;
-}
-
-static json_t *doh_method_write(const void *source)
-{
-    return json_string(doh_methods[*(const bool *)source]);
-}
-
-static int attempts_read(struct reader *reader, const json_t *value, void *target)
-{
-    struct config_options *options = target;
-
-    options->has_max_connect_attempts = !json_is_null(value);
-    if (json_is_null(value)) {
-        return FWD_OK;
-    }
-    return member_read_uint32(reader, value, &options->max_connect_attempts);
-}
-
-static json_t *attempts_write(const void *source)
-{
-    const struct config_options *options = source;
-
-    return options->has_max_connect_attempts ? json_integer(options->max_connect_attempts)
-                                            : json_null();
-}
-
-static int source_address_read(struct reader *reader, const json_t *value, void *target)
-{
-    struct config_options *options = target;
-    const char *text = json_string_value(value);
-
-    if (json_is_null(value)) {
-        return FWD_OK;
-    }
-    if (text == NULL || !ip_parse(text, strlen(text), &options->source_address)) {
-        return reader_fail(reader, "invalid IP address: %s",
-                           text != NULL ? text : "expected a string");
-    }
-    options->has_source_address = true;
-    return FWD_OK;
-}
-
-static json_t *source_address_write(const void *source)
-{
-    const struct config_options *options = source;
-    char text[48];
-
-    if (!options->has_source_address) {
-        return json_null();
-    }
-    ip_print(&options->source_address, text);
-    return json_string(text);
-}
-
-/* null, or the arguments of the tls line: none, CA, CERT KEY, or CERT KEY CA (case 27). */
-static int tls_read(struct reader *reader, const json_t *value, void *target)
-{
-    struct config_options *options = target;
-    const char **const places[4][3] = {
-        {NULL},
-        {&options->tls_ca},
-        {&options->tls_cert, &options->tls_key},
-        {&options->tls_cert, &options->tls_key, &options->tls_ca},
-    };
-    size_t count = json_array_size(value);
-    int status = FWD_OK;
-
-    if (json_is_null(value)) {
-        return FWD_OK;
-    }
-    if (!json_is_array(value) || count > 3) {
-        return reader_fail(reader, "expected null or an array of up to three file names");
-    }
-    options->has_tls = true;
-    for (size_t i = 0; status == FWD_OK && i < count; i++) {
-        size_t back = reader_push_index(reader, i);
-
-        status = member_read_string(reader, json_array_get(value, i), places[count][i]);
-        reader_pop(reader, back);
-    }
-    return status;
-}
-
-static json_t *tls_write(const void *source)
-{
-    const struct config_options *options = source;
-    const char *files[] = {options->tls_cert, options->tls_key, options->tls_ca};
-    json_t *array;
-
-    if (!options->has_tls) {
-        return json_null();
-    }
-    array = json_array();
-    for (size_t i = 0; array != NULL && i < 3; i++) {
-        if (files[i] != NULL && json_array_append_new(array, json_string(files[i])) != 0) {
-            json_decref(array);
-            return NULL;
-        }
-    }
-    return array;
-}
-
-static const char *const transports[] = {"dns", "tls", "https"};
-static const uint32_t transport_protos[] = {FWD_PROTO_UDP, FWD_PROTO_TLS, FWD_PROTO_HTTPS};
-
-static int transport_read(struct reader *reader, const json_t *value, void *target)
-{
-    size_t index = 0;
-    int status = choice_read(reader, value, transports, COUNT(transports), &index);
-
-    *(uint32_t *)target = transport_protos[index];
-    return status;
-}
-
-static json_t *transport_write(const void *source)
-{
-    size_t index = 0;
-
-    while (transport_protos[index] != *(const uint32_t *)source) {
-        index++;
-    }
-    return json_string(transports[index]);
-}
-
-static const struct member to_members[] = {
-    {"addr", offsetof(struct config_to, text), member_read_string, member_write_string},
-    {"transport", offsetof(struct config_to, proto), transport_read, transport_write},
-    {"tls_servername", offsetof(struct config_to, tls_servername), member_read_string,
-     member_write_string},
-};
-
-static int to_item_read(struct reader *reader, const json_t *value, void *target)
-{
-    struct config_to *to = target;
-    int status;
-
-    to->proto = FWD_PROTO_UDP;
-    to->tls_servername = "";
-    status = members_read(reader, value, to_members, COUNT(to_members), to);
-    if (status != FWD_OK) {
-        return status;
-    }
-    if (to->text == NULL || *to->text == '\0') {
-        return reader_fail(reader, "an upstream needs an addr");
-    }
-    if (hostport_address(to->text, &to->addr) == HOSTPORT_SCOPE) {
-        (void)reader_push(reader, "addr");
-        return reader_fail(reader, "'%s' names no network interface of this machine", to->text);
-    }
-    return FWD_OK;
-}
-
-static json_t *to_item_write(const void *source)
-{
-    return members_write(to_members, COUNT(to_members), source);
+    return array_to_json(stanza->except, stanza->except_count, sizeof(*stanza->except), value_name_write);
 }
 
 static int to_read(struct reader *reader, const json_t *value, void *target)
@@ -419,7 +90,7 @@ static int to_read(struct reader *reader, const json_t *value, void *target)
         stanza->to_count = (uint32_t)json_array_size(value);
         return FWD_OK;
     }
-    status = reader_array(reader, value, sizeof(*stanza->to), to_item_read, (void **)&stanza->to,
+    status = reader_array(reader, value, sizeof(*stanza->to), value_to_item_read, (void **)&stanza->to,
                           &stanza->to_count);
     if (status == FWD_OK && stanza->to != NULL) {
         shares_add(shares, value, stanza->to);
@@ -431,24 +102,7 @@ static json_t *to_write(const void *source)
 {
     const struct config_stanza *stanza = source;
 
-    return array_to_json(stanza->to, stanza->to_count, sizeof(*stanza->to), to_item_write);
-}
-
-static const struct member health_members[] = {
-    {"interval", offsetof(struct config_options, health_interval_ns), member_read_duration,
-     member_write_duration},
-    {"no_rec", offsetof(struct config_options, health_no_rec), member_read_bool, member_write_bool},
-    {"domain", offsetof(struct config_options, health_domain), name_read, name_write},
-};
-
-static int health_read(struct reader *reader, const json_t *value, void *target)
-{
-    return members_read(reader, value, health_members, COUNT(health_members), target);
-}
-
-static json_t *health_write(const void *source)
-{
-    return members_write(health_members, COUNT(health_members), source);
+    return array_to_json(stanza->to, stanza->to_count, sizeof(*stanza->to), value_to_item_write);
 }
 
 #define STANZA offsetof(struct draft, stanza)
@@ -456,7 +110,7 @@ static json_t *health_write(const void *source)
 #define AT(field) offsetof(struct draft, options.field)
 
 static const struct member members[] = {
-    {"from", offsetof(struct draft, stanza.from), name_read, name_write},
+    {"from", offsetof(struct draft, stanza.from), value_name_read, value_name_write},
     {"to", STANZA, to_read, to_write},
     {"except", STANZA, except_read, except_write},
     {"force_tcp", AT(force_tcp), member_read_bool, member_write_bool},
@@ -469,16 +123,16 @@ static const struct member members[] = {
     {"max_idle_conns", AT(max_idle_conns), member_read_count, member_write_count},
     {"max_fails", AT(max_fails), member_read_uint32, member_write_uint32},
     {"max_concurrent", AT(max_concurrent), member_read_count, member_write_count},
-    {"max_connect_attempts", OPTIONS, attempts_read, attempts_write},
-    {"health_check", OPTIONS, health_read, health_write},
-    {"policy", AT(policy), policy_read, policy_write},
-    {"next", AT(next), rcodes_read, rcodes_write},
-    {"failover", AT(failover), failover_read, rcodes_write},
-    {"tls", OPTIONS, tls_read, tls_write},
+    {"max_connect_attempts", OPTIONS, value_attempts_read, value_attempts_write},
+    {"health_check", OPTIONS, value_health_read, value_health_write},
+    {"policy", AT(policy), value_policy_read, value_policy_write},
+    {"next", AT(next), value_rcodes_read, value_rcodes_write},
+    {"failover", AT(failover), value_failover_read, value_rcodes_write},
+    {"tls", OPTIONS, value_tls_read, value_tls_write},
     {"tls_servername", AT(tls_servername), member_read_string, member_write_string},
-    {"doh_method", AT(doh_get), doh_method_read, doh_method_write},
-    {"source_address", OPTIONS, source_address_read, source_address_write},
-    {"resolver", OPTIONS, resolver_read, resolver_write},
+    {"doh_method", AT(doh_get), value_doh_method_read, value_doh_method_write},
+    {"source_address", OPTIONS, value_source_address_read, value_source_address_write},
+    {"resolver", OPTIONS, value_resolver_read, value_resolver_write},
     {"resolve_interval", AT(resolve_interval_ns), member_read_duration, member_write_duration},
     {"resolve_hold", AT(resolve_hold_ns), member_read_duration, member_write_duration},
     {"port_budget", AT(port_budget), member_read_uint32, member_write_uint32},
