@@ -1,14 +1,16 @@
 /* From a Corefile to server blocks.
  *
- * Happy path: the module parses the file (fwd.corefile/1); the keys are read, then directive by
- * directive over all blocks root, bind, errors, log and forward, the last by the module again
- * (fwd.forward/1); then what CoreDNS checks across blocks. Failure modes: the first error in that
- * order, worded as CoreDNS words it (cases 8 and 13).
+ * Happy path: the module parses the file (fwd.corefile/1); of each block the keys are read, then its
+ * directives in the order of readers, forward by the module again (fwd.forward/1); then what CoreDNS
+ * checks across blocks. Failure modes: the first error in CoreDNS's order, in its words (cases 8 and
+ * 13). CoreDNS takes each step over all blocks, we all steps with one block, which then need not be
+ * kept: a failure therefore ends its step and those behind it for all blocks that follow, and one of
+ * an earlier step there takes its place.
  */
 #include "config.h"
 
 #include "../../module/pages.h"
-#include "directive.h"
+#include "block.h"
 #include "overlap.h"
 
 #include <errno.h>
@@ -17,13 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-/* What reading the directives takes. */
-struct loading {
-    const struct module *module;
-    const struct corefile *corefile;
-    struct ifaddrs *interfaces; /* of this machine, once a bind line has asked */
-};
 
 static const char *const directives_here[] = {
     "root",       "metadata", "reload", "bind",   "ready",   "health",
@@ -75,85 +70,76 @@ static bool word_in(const char *const *words, size_t count, const char *word)
     return false;
 }
 
-static bool directives_check(const json_t *blocks, struct failure *failure)
+/* What reading the blocks takes. */
+struct loading {
+    const struct module *module;
+    const struct corefile *corefile;
+    struct config *config;
+    const char *default_port;
+    unsigned steps;             /* those that are still to be taken with each block */
+    struct failure *failure;    /* of the step behind them */
+    struct text *warnings;      /* where the step at hand has its own */
+    struct ifaddrs *interfaces; /* of this machine, once a bind line has asked */
+};
+
+static bool names_check(struct loading *loading, const struct block *block)
 {
-    size_t b;
-    size_t d;
-    const json_t *block;
-    const json_t *directive;
-    json_array_foreach(blocks, b, block)
-    {
-        json_array_foreach(json_object_get(block, "directives"), d, directive)
-        {
-            const char *name = json_string_value(json_array_get(directive, 0));
-            if (word_in(directives_here, sizeof(directives_here) / sizeof(char *), name)) {
-                continue;
-            }
-            const json_t *line = json_array_get(directive, 1);
-            bool known =
-                word_in(directives_coredns, sizeof(directives_coredns) / sizeof(char *), name);
-            return failure_set(
-                failure, "%s:%lld - Error during parsing: Unknown directive '%s'%s%s%s",
-                json_string_value(json_array_get(line, 0)),
-                (long long)json_integer_value(json_array_get(line, 1)), name,
-                known ? "\n'" : "", known ? name : "",
-                known ? "' is a plugin of CoreDNS: load forward.so in CoreDNS itself to have "
-                        "both"
-                      : "");
+    for (size_t d = 0; d < block->directive_count; d++) {
+        const char *name = block->directives[d].name;
+        if (word_in(directives_here, sizeof(directives_here) / sizeof(char *), name)) {
+            continue;
         }
+        const struct fwd_token *token = &block->tokens[block->directives[d].first];
+        bool known =
+            word_in(directives_coredns, sizeof(directives_coredns) / sizeof(char *), name);
+        return failure_set(
+            loading->failure, "%s:%u - Error during parsing: Unknown directive '%s'%s%s%s",
+            token->file, token->line, name, known ? "\n'" : "", known ? name : "",
+            known ? "' is a plugin of CoreDNS: load forward.so in CoreDNS itself to have "
+                    "both"
+                  : "");
     }
     return true;
 }
 
-static bool key_read(struct server *server, const json_t *zone, const char *default_port,
-                     struct failure *failure)
+static bool key_read(struct loading *loading, struct server *server, const struct block_zone *zone)
 {
-    const char *text = json_string_value(json_array_get(zone, 0));
-    const char *port = json_string_value(json_array_get(zone, 1));
-    const char *transport = json_string_value(json_array_get(zone, 2));
-    if (transport != NULL && strcmp(transport, "dns") != 0) {
-        return failure_set(failure, "cannot serve %s://%s: fwd-resolver serves dns:// only",
-                           transport, text);
+    if (zone->reason != NULL) {
+        return failure_set(loading->failure, "error inspecting server blocks: %s", zone->reason);
+    }
+    if (strcmp(zone->transport, "dns") != 0) {
+        return failure_set(loading->failure,
+                           "cannot serve %s://%s: fwd-resolver serves dns:// only",
+                           zone->transport, zone->zone);
     }
     struct server_key *keys =
         reallocarray(server->keys, server->key_count + 1, sizeof(*server->keys));
     if (keys == NULL) {
-        return failure_set(failure, "out of memory");
+        return failure_set(loading->failure, "out of memory");
     }
     server->keys = keys;
     struct server_key *key = &keys[server->key_count++];
     *key = (struct server_key){
-        .zone = strdup(text),
-        .port = strdup(port != NULL && port[0] != '\0' ? port : default_port),
+        .zone = strdup(zone->zone),
+        .port = strdup(zone->port[0] != '\0' ? zone->port : loading->default_port),
     };
     if (key->zone == NULL || key->port == NULL) {
-        return failure_set(failure, "out of memory");
+        return failure_set(loading->failure, "out of memory");
     }
     struct name name;
     if (!name_from_text(&name, key->zone)) {
-        return failure_set(failure,
+        return failure_set(loading->failure,
                            "error inspecting server blocks: zone is not a valid domain name: %s",
                            key->zone);
     }
     return true;
 }
 
-static bool keys_read(struct server *server, const json_t *block, const char *default_port,
-                      struct failure *failure)
+static bool keys_read(struct loading *loading, struct server *server, const struct block *block)
 {
-    size_t k;
-    const json_t *key;
-    json_array_foreach(json_object_get(block, "keys"), k, key)
-    {
-        for (size_t z = 3; z < json_array_size(key); z++) {
-            const json_t *zone = json_array_get(key, z);
-            if (json_is_string(zone)) {
-                return failure_set(failure, "error inspecting server blocks: %s",
-                                   json_string_value(zone));
-            }
-            if (!key_read(server, zone, default_port, failure)) {
-                return false;
-            }
+    for (size_t z = 0; z < block->zone_count; z++) {
+        if (!key_read(loading, server, &block->zones[z])) {
+            return false;
         }
     }
     return true;
@@ -180,8 +166,8 @@ static bool root_read(struct loading *loading, struct server *server, const stru
             return directive_refuse(&directive, failure, "unable to access root path '%s': %s",
                                     server->root, strerror(errno));
         }
-        (void)fprintf(stderr, "[WARNING] plugin/root: Root path does not exist: %s\n",
-                      server->root);
+        text_printf(loading->warnings, "[WARNING] plugin/root: Root path does not exist: %s\n",
+                    server->root);
     }
     return true;
 }
@@ -298,24 +284,18 @@ static bool dnstap_read(struct loading *loading, struct server *server, const st
     return tap_parse(tokens, &server->taps, failure);
 }
 
-/* What CoreDNS warns of goes to stderr: stdout may be the JSON of -validate. */
-static void warnings_print(const json_t *document, const char *prefix)
-{
-    size_t i;
-    const json_t *warning;
-    json_array_foreach(json_object_get(document, "warnings"), i, warning)
-    {
-        (void)fprintf(stderr, "[WARNING] %s%s\n", prefix, json_string_value(warning));
-    }
-}
-
-/* Prints the warnings of a configuration; most have none, and are not worth reading for that. */
-static void forward_warn(const struct text *forward)
+/* Most configurations have none, and are not worth reading for that. */
+static void forward_warn(const char *forward, size_t len, struct text *warnings)
 {
     static const char member[] = "\"warnings\":";
-    if (forward->len > 0 && memmem(forward->data, forward->len, member, strlen(member)) != NULL) {
-        json_t *document = json_loadb(forward->data, forward->len, 0, NULL);
-        warnings_print(document, "plugin/forward: ");
+    if (len > 0 && memmem(forward, len, member, strlen(member)) != NULL) {
+        json_t *document = json_loadb(forward, len, 0, NULL);
+        size_t i;
+        const json_t *warning;
+        json_array_foreach(json_object_get(document, "warnings"), i, warning)
+        {
+            text_printf(warnings, "[WARNING] plugin/forward: %s\n", json_string_value(warning));
+        }
         json_decref(document);
     }
 }
@@ -330,9 +310,12 @@ static bool forward_read(struct loading *loading, struct server *server, const s
     directive.flags = loading->corefile->full ? 0 : FWD_DIRECTIVE_BRIEF;
     struct module_error error;
     module_error_init(&error);
-    int status = loading->module->forward->corefile_to_json(&directive, text_sink, &server->forward,
-                                                            &error.error);
-    forward_warn(&server->forward);
+    struct text *forwards = &loading->config->forwards;
+    server->forward_at = forwards->len;
+    int status =
+        loading->module->forward->corefile_to_json(&directive, text_sink, forwards, &error.error);
+    server->forward_len = forwards->len - server->forward_at;
+    forward_warn(forwards->data + server->forward_at, server->forward_len, loading->warnings);
     server->has_forward = true;
     return status >= 0 || failure_from_module(failure, &error.error);
 }
@@ -356,104 +339,71 @@ static const struct reader {
     {"forward", forward_read},
 };
 
-enum { READERS = sizeof(readers) / sizeof(readers[0]) };
-
-/* A block's directives in the order of readers, NULL for those that it does not have. */
-struct found {
-    const json_t *directives[READERS];
+/* The steps in CoreDNS's order: an unknown directive before a syntax error is what it complains of. The
+ * module has parsed all blocks when the first one is read here. */
+enum {
+    STEP_NAMES,
+    STEP_PARSE,
+    STEP_KEYS,
+    STEP_READERS,
+    READERS = sizeof(readers) / sizeof(readers[0]),
+    STEPS = STEP_READERS + READERS,
 };
 
-static void directives_find(struct found *ret, const json_t *block)
-{
-    size_t i;
-    const json_t *directive;
-    json_array_foreach(json_object_get(block, "directives"), i, directive)
-    {
-        const char *name = json_string_value(json_array_get(directive, 0));
-        size_t r = 0;
-        while (r < READERS && strcmp(readers[r].name, name) != 0) {
-            r++;
-        }
-        ret->directives[r] = directive; /* directives_check has let none pass that is not there */
-    }
-}
-
-static bool directive_read(struct loading *loading, const struct reader *reader,
-                           struct server *server, const json_t *directive, struct failure *failure)
+static bool step_take(struct loading *loading, struct server *server, const struct block *block,
+                      unsigned step)
 {
     struct tokens tokens;
-    if (!tokens_read(&tokens, directive)) {
-        return failure_set(failure, "out of memory");
+    switch (step) {
+    case STEP_NAMES:
+        return names_check(loading, block);
+    case STEP_PARSE:
+        return true;
+    case STEP_KEYS:
+        return keys_read(loading, server, block);
+    default:
+        return !block_directive(block, readers[step - STEP_READERS].name, &tokens) ||
+               readers[step - STEP_READERS].read(loading, server, &tokens, loading->failure);
     }
-    bool ok = reader->read(loading, server, &tokens, failure);
-    tokens_fini(&tokens);
-    return ok;
 }
 
-static bool directives_read(struct loading *loading, struct config *config,
-                            const struct found *found, struct failure *failure)
+/* Takes the steps with a block as far as anything in it can still matter. One without keys serves
+ * nothing, whatever is in it, as in CoreDNS. */
+static void steps_take(struct loading *loading, const struct block *block,
+                       struct text warnings[STEPS])
 {
-    for (size_t r = 0; r < READERS; r++) {
-        for (size_t s = 0; s < config->count; s++) {
-            const json_t *directive = found[s].directives[r];
-            if (directive != NULL && !directive_read(loading, &readers[r], &config->servers[s],
-                                                     directive, failure)) {
-                return false;
-            }
+    unsigned own = block->key_count > 0 ? STEPS : STEP_NAMES + 1;
+    struct server *server = NULL;
+    if (own == STEPS && loading->steps > STEP_KEYS) {
+        server = &loading->config->servers[loading->config->count++];
+    }
+    for (unsigned step = 0; step < loading->steps && step < own; step++) {
+        loading->warnings = &warnings[step];
+        if (!step_take(loading, server, block, step)) {
+            loading->steps = step;
         }
     }
-    return true;
 }
 
-static bool blocks_read(struct loading *loading, struct config *config, const json_t *blocks,
-                        const char *default_port, struct failure *failure)
+/* What CoreDNS warns of goes to stderr: stdout may be the JSON of -validate. It does not come to the steps
+ * behind one that failed. */
+static void warnings_print(const struct loading *loading, struct text warnings[STEPS])
 {
-    struct found *found = calloc(config->count, sizeof(*found));
-    bool ok = found != NULL || failure_set(failure, "out of memory");
-    for (size_t s = 0; ok && s < config->count; s++) {
-        const json_t *block = json_array_get(blocks, s);
-        ok = keys_read(&config->servers[s], block, default_port, failure);
-        directives_find(&found[s], block);
-    }
-    ok = ok && directives_read(loading, config, found, failure);
-    free(found);
-    for (size_t s = 0; ok && s < config->count; s++) { /* without bind: all addresses */
-        struct server *server = &config->servers[s];
-        if (!server->has_bind && !host_list_add(&server->hosts, "")) {
-            ok = failure_set(failure, "out of memory");
+    for (unsigned step = 0; step < STEPS; step++) {
+        if (step <= loading->steps && warnings[step].data != NULL) {
+            (void)fputs(warnings[step].data, stderr);
         }
+        text_fini(&warnings[step]);
     }
-    return ok && overlap_check(config, failure);
 }
 
-/* The module's tree. On a syntax error it is what stands before the error, and *ret_ok is false. */
-static json_t *corefile_parse(const struct module *module, const struct corefile *corefile,
-                              bool *ret_ok, struct failure *failure)
-{
-    struct text json = {0};
-    struct module_error error;
-    module_error_init(&error);
-    int status = module->corefile->parse(corefile->text, corefile->len, corefile->name, text_sink,
-                                         &json, &error.error);
-    json_t *tree = json_loadb(json.data != NULL ? json.data : "", json.len, 0, NULL);
-    text_fini(&json);
-    *ret_ok = status >= 0 && tree != NULL;
-    if (status < 0) {
-        failure_from_module(failure, &error.error);
-    } else if (tree == NULL) {
-        failure_set(failure, "%s: the module's tree is no JSON", corefile->name);
-    }
-    return tree;
-}
-
-static struct config *config_create(size_t count)
+static struct config *config_create(size_t room)
 {
     struct config *config = calloc(1, sizeof(*config));
     if (config == NULL) {
         return NULL;
     }
-    config->count = count;
-    config->servers = pages_zeroed(alignof(struct server), (count + 1) * sizeof(*config->servers));
+    config->servers = pages_zeroed(alignof(struct server), (room + 1) * sizeof(*config->servers));
     if (config->servers == NULL) {
         free(config);
         return NULL;
@@ -461,44 +411,124 @@ static struct config *config_create(size_t count)
     return config;
 }
 
-/* Drops the blocks that have no keys, whatever is in them, as CoreDNS does. */
-static void keyless_drop(json_t *blocks)
+/* How many values the array that comes has. */
+static size_t values_count(const struct jsonscan *scan)
 {
-    for (size_t b = json_array_size(blocks); b-- > 0;) {
-        if (json_array_size(json_object_get(json_array_get(blocks, b), "keys")) == 0) {
-            (void)json_array_remove(blocks, b);
+    struct jsonscan ahead = *scan;
+    size_t count = 0;
+    for (bool more = jsonscan_enter(&ahead, '['); more; more = jsonscan_next(&ahead)) {
+        jsonscan_skip(&ahead);
+        count++;
+    }
+    return count;
+}
+
+static bool loading_fail(struct loading *loading, const char *why)
+{
+    loading->steps = 0;
+    return failure_set(loading->failure, "%s: %s", loading->corefile->name, why);
+}
+
+static bool blocks_read(struct loading *loading, struct jsonscan *scan,
+                        struct text warnings[STEPS])
+{
+    struct block block = {0};
+    loading->config = config_create(values_count(scan));
+    bool ok = loading->config != NULL;
+    for (bool more = ok && jsonscan_enter(scan, '['); more; more = ok && jsonscan_next(scan)) {
+        ok = block_read(&block, scan);
+        if (ok) {
+            steps_take(loading, &block, warnings);
         }
     }
+    block_fini(&block);
+    return ok || scan->broken || loading_fail(loading, "out of memory");
+}
+
+static void warnings_read(struct jsonscan *scan, struct text *warnings)
+{
+    for (bool more = jsonscan_enter(scan, '['); more; more = jsonscan_next(scan)) {
+        size_t len;
+        text_printf(warnings, "[WARNING] %s\n", jsonscan_string(scan, &len));
+    }
+}
+
+static void document_read(struct loading *loading, const struct text *json,
+                          struct text warnings[STEPS])
+{
+    struct jsonscan scan = {.at = json->data, .end = json->data + json->len};
+    for (bool more = jsonscan_enter(&scan, '{'); more; more = jsonscan_next(&scan)) {
+        const char *name = jsonscan_name(&scan);
+        if (strcmp(name, "blocks") == 0 && loading->config == NULL) {
+            if (!blocks_read(loading, &scan, warnings)) {
+                return;
+            }
+        } else if (strcmp(name, "warnings") == 0) {
+            warnings_read(&scan, &warnings[STEP_NAMES]);
+        } else {
+            jsonscan_skip(&scan);
+        }
+    }
+    if (!jsonscan_end(&scan)) {
+        (void)loading_fail(loading, "the module's tree is no JSON");
+    }
+}
+
+/* The module's document, which holds what stands before a syntax error, too. */
+static void corefile_read(struct loading *loading)
+{
+    const struct corefile *corefile = loading->corefile;
+    struct text json = {0};
+    struct text warnings[STEPS] = {0};
+    struct module_error error;
+    module_error_init(&error);
+    int status = loading->module->corefile->parse(corefile->text, corefile->len, corefile->name,
+                                                  text_sink, &json, &error.error);
+    if (status < 0) {
+        loading->steps = status == FWD_ERR_SYNTAX ? STEP_PARSE : 0;
+        failure_from_module(loading->failure, &error.error);
+    }
+    if (loading->steps > 0) {
+        document_read(loading, &json, warnings);
+    }
+    text_fini(&json);
+    warnings_print(loading, warnings);
+}
+
+/* What is to be said once every block has been read. */
+static bool config_complete(struct config *config, const struct corefile *corefile,
+                            struct failure *failure)
+{
+    if (config == NULL || config->count == 0) {
+        return failure_set(failure, "%s: no server block, nothing to serve", corefile->name);
+    }
+    for (size_t s = 0; s < config->count; s++) { /* without bind: all addresses */
+        struct server *server = &config->servers[s];
+        if (!server->has_bind && !host_list_add(&server->hosts, "")) {
+            return failure_set(failure, "out of memory");
+        }
+    }
+    return overlap_check(config, failure);
 }
 
 /** Reads and checks a Corefile. */
 struct config *config_load(const struct module *module, const struct corefile *corefile,
                            const char *default_port, struct failure *failure)
 {
-    bool parsed = false;
-    json_t *tree = corefile_parse(module, corefile, &parsed, failure);
-    json_t *blocks = json_object_get(tree, "blocks");
-    warnings_print(tree, "");
-    /* An unknown directive before a syntax error is what CoreDNS complains of. */
-    if (!directives_check(blocks, failure) || !parsed) {
-        json_decref(tree);
-        return NULL;
-    }
-    keyless_drop(blocks);
-    struct config *config = config_create(json_array_size(blocks));
-    bool ok = config != NULL || failure_set(failure, "out of memory");
-    if (ok && config->count == 0) {
-        ok = failure_set(failure, "%s: no server block, nothing to serve", corefile->name);
-    }
-    struct loading loading = {.module = module, .corefile = corefile};
-    ok = ok && blocks_read(&loading, config, blocks, default_port, failure);
+    struct loading loading = {
+        .module = module,
+        .corefile = corefile,
+        .default_port = default_port,
+        .steps = STEPS,
+        .failure = failure,
+    };
+    corefile_read(&loading);
     freeifaddrs(loading.interfaces);
-    json_decref(tree);
-    if (!ok) {
-        config_destroy(config);
+    if (loading.steps < STEPS || !config_complete(loading.config, corefile, failure)) {
+        config_destroy(loading.config);
         return NULL;
     }
-    return config;
+    return loading.config;
 }
 
 /** Frees a configuration. */
@@ -521,8 +551,8 @@ void config_destroy(struct config *config)
         error_log_fini(&server->errors);
         free(server->metadata.names);
         endpoints_fini(&server->endpoints);
-        text_fini(&server->forward);
     }
+    text_fini(&config->forwards);
     free(config->servers);
     free(config);
 }
@@ -557,10 +587,12 @@ json_t *listen_to_json(const struct server *server)
 }
 
 /* The stanzas of a block, every option with its value: the Corefile was loaded in full. */
-static json_t *forward_to_json(const struct server *server)
+static json_t *forward_to_json(const struct config *config, const struct server *server)
 {
-    json_t *root = json_loadb(server->forward.data != NULL ? server->forward.data : "",
-                              server->forward.len, 0, NULL);
+    json_t *root = server->has_forward
+                       ? json_loadb(config->forwards.data + server->forward_at,
+                                    server->forward_len, 0, NULL)
+                       : NULL;
     json_t *stanzas = json_incref(json_object_get(root, "forward"));
     json_decref(root);
     return stanzas != NULL ? stanzas : json_array();
@@ -575,7 +607,7 @@ json_t *config_to_json(const struct config *config)
         json_array_append_new(servers,
                               json_pack("{s:o, s:o, s:o}", "zones", zones_to_json(server), "listen",
                                         listen_to_json(server), "forward",
-                                        forward_to_json(server)));
+                                        forward_to_json(config, server)));
     }
     return json_pack("{s:o}", "servers", servers);
 }

@@ -50,12 +50,15 @@ struct server {
     char *root;
     struct scope_list metadata; /**< names that metadata is collected for */
     struct endpoints endpoints;
-    struct text forward; /**< configuration of its instance, JSON; gone once that is made */
+    size_t forward_at; /**< where the configuration of its instance begins in the forwards */
+    size_t forward_len;
 };
 
 struct config {
     struct server *servers;
     size_t count;
+    struct text forwards; /**< configurations of all instances, JSON one behind the other; gone once
+                             those are made */
 };
 
 /** Where a Corefile comes from. */

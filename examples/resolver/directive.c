@@ -11,35 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/** Reads the lines behind the name. */
-bool tokens_read(struct tokens *ret, const json_t *directive)
-{
-    size_t count = 0;
-    for (size_t l = 1; l < json_array_size(directive); l++) {
-        count += json_array_size(json_array_get(directive, l)) - 2;
-    }
-    *ret = (struct tokens){.items = calloc(count + 1, sizeof(*ret->items))};
-    for (size_t l = 1; ret->items != NULL && l < json_array_size(directive); l++) {
-        const json_t *line = json_array_get(directive, l);
-        for (size_t t = 2; t < json_array_size(line); t++) {
-            struct fwd_token *token = &ret->items[ret->count++];
-            *token = (struct fwd_token)FWD_INIT(struct fwd_token);
-            token->file = json_string_value(json_array_get(line, 0));
-            token->line = (uint32_t)json_integer_value(json_array_get(line, 1));
-            token->text = json_string_value(json_array_get(line, t));
-            token->text_len = (uint32_t)json_string_length(json_array_get(line, t));
-        }
-    }
-    return ret->items != NULL;
-}
-
-/** Frees the tokens, not their texts. */
-void tokens_fini(struct tokens *tokens)
-{
-    free(tokens->items);
-    *tokens = (struct tokens){0};
-}
-
 /* The current token; one of empty texts before the first. */
 static const struct fwd_token *token_here(const struct directive *directive)
 {

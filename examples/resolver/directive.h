@@ -2,25 +2,20 @@
  *
  * Its rules are those of CoreDNS's dispenser (cases 6 and 7): a line ends where file or line number
  * changes, arguments end at `{`, a block opens on the directive's line and does not nest. Threads:
- * none of its own. Ownership: the texts stay the module's tree's, which must outlive the tokens.
+ * none of its own. Ownership: the tokens are the block's and their texts the document's, which must
+ * both outlive the cursor.
  */
 #pragma once
 
 #include "text.h"
 
 #include <forward/abi.h>
-#include <jansson.h>
 
 /** All tokens of a directive in a server block. */
 struct tokens {
-    struct fwd_token *items;
+    const struct fwd_token *items;
     size_t count;
 };
-
-/** Reads a directive of fwd.corefile/1: [NAME, [FILE, LINE, TEXT...]...]. @return false when out of
- * memory */
-bool tokens_read(struct tokens *ret, const json_t *directive);
-void tokens_fini(struct tokens *tokens);
 
 struct directive {
     const char *name;

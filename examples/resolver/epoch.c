@@ -210,15 +210,14 @@ struct epoch *epoch_create(struct config *config, struct epoch *before, unsigned
 
 /* Makes an instance from the module's own configuration and what that does not say: the workers turn
  * the module's loops. */
-static bool instance_make(struct server *server, const struct module *module,
-                          const struct fwd_host *host, unsigned workers, struct failure *failure)
+static bool instance_make(struct server *server, const char *forward, struct text *json,
+                          const struct module *module, const struct fwd_host *host,
+                          unsigned workers, struct failure *failure)
 {
-    struct text json = {0};
-    text_printf(&json, "{\"io_threads\":0,\"loops\":%u,\"engine\":\"workers\",", workers);
-    text_append(&json, server->forward.data + 1, server->forward.len - 1); /* less its { */
-    text_fini(&server->forward);
-    if (json.failed) {
-        text_fini(&json);
+    json->len = 0;
+    text_printf(json, "{\"io_threads\":0,\"loops\":%u,\"engine\":\"workers\",", workers);
+    text_append(json, forward + 1, server->forward_len - 1); /* less its { */
+    if (json->failed) {
         return failure_set(failure, "out of memory");
     }
     struct fwd_host own = *host;
@@ -226,8 +225,7 @@ static bool instance_make(struct server *server, const struct module *module,
     struct module_error error;
     module_error_init(&error);
     int status =
-        module->forward->create(&own, json.data, json.len, &server->instance, &error.error);
-    text_fini(&json);
+        module->forward->create(&own, json->data, json->len, &server->instance, &error.error);
     return status >= 0 || failure_from_module(failure, &error.error);
 }
 
@@ -235,14 +233,18 @@ static bool instance_make(struct server *server, const struct module *module,
 bool epoch_instances(struct epoch *epoch, const struct module *module, const struct fwd_host *host,
                      struct failure *failure)
 {
-    for (size_t s = 0; s < epoch->config->count; s++) {
-        struct server *server = &epoch->config->servers[s];
-        if (server->has_forward &&
-            !instance_make(server, module, host, epoch->workers, failure)) {
-            return false;
-        }
+    struct config *config = epoch->config;
+    struct text json = {0};
+    bool ok = true;
+    for (size_t s = 0; ok && s < config->count; s++) {
+        struct server *server = &config->servers[s];
+        ok = !server->has_forward ||
+             instance_make(server, config->forwards.data + server->forward_at, &json, module, host,
+                           epoch->workers, failure);
     }
-    return true;
+    text_fini(&json);
+    text_fini(&config->forwards);
+    return ok;
 }
 
 /** Finds one. */

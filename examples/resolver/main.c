@@ -28,13 +28,14 @@ static bool instances_check(const struct module *module, const struct config *co
                             struct failure *failure)
 {
     for (size_t s = 0; s < config->count; s++) {
-        if (!config->servers[s].has_forward) {
+        const struct server *server = &config->servers[s];
+        if (!server->has_forward) {
             continue;
         }
-        const struct text *json = &config->servers[s].forward;
         struct module_error error;
         module_error_init(&error);
-        int status = module->forward->check(json->data, json->len, &error.error);
+        int status = module->forward->check(config->forwards.data + server->forward_at,
+                                            server->forward_len, &error.error);
         if (status < 0) {
             return failure_from_module(failure, &error.error);
         }

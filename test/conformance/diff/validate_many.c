@@ -45,16 +45,16 @@ static bool instances_check(const struct module *module, const struct config *co
                             struct failure *failure)
 {
     for (size_t s = 0; s < config->count; s++) {
-        const struct text *json;
+        const struct server *server = &config->servers[s];
         struct module_error error;
         int status;
 
-        if (!config->servers[s].has_forward) {
+        if (!server->has_forward) {
             continue;
         }
-        json = &config->servers[s].forward;
         module_error_init(&error);
-        status = module->forward->check(json->data, json->len, &error.error);
+        status = module->forward->check(config->forwards.data + server->forward_at,
+                                            server->forward_len, &error.error);
         if (status < 0) {
             return failure_from_module(failure, &error.error);
         }
