@@ -211,6 +211,25 @@ class Refused(suite.Case):
             result = validate(corefile)
             self.assertEqual((result.returncode, result.stdout, result.stderr), (1, "", error + "\n"), corefile)
 
+    def test_case_13_order_over_server_blocks(self):
+        """Each step goes over all blocks before the next one: the names of directives, syntax, keys, then directive by directive, with
+        the warnings of what has been done by then."""
+        steps = [
+            (block("b", " whatever\n" + FORWARD), "Unknown directive 'whatever'"),
+            ("tls://b {\n errors\n}\n", "cannot serve tls://b."),
+            (block("b", " root /none\n bind nosuch\n"), 'plugin/bind: not a valid IP address or interface name: "nosuch"'),
+            (block("b", " errors x y\n"), "plugin/errors: "),
+            (block("b", " forward . 127.0.0.1 {\n  bogus\n }\n"), "plugin/forward: "),
+        ]
+        for i, (_, error) in enumerate(steps):
+            for texts in (steps[i:], steps[i:][::-1]):
+                result = validate("".join(text for text, _ in texts))
+                lines = result.stderr.splitlines()
+                self.assertEqual(result.returncode, 1)
+                self.assertIn(error, lines[-1])
+                warned = ["[WARNING] plugin/root: Root path does not exist: /none"] if i == 2 else []
+                self.assertEqual(lines[:-1], warned)
+
     def test_directive_of_coredns_names_the_way_to_have_it(self):
         result = validate(block(".", " cache 30\n" + FORWARD))
         self.assertEqual(result.returncode, 1)
