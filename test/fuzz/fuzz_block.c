@@ -1,7 +1,7 @@
 /* The document of fwd.corefile/1 as fwd-resolver reads it: any octets as a server block, and what jansson
  * takes for JSON value by value, which must come out as jansson has it.
  */
-#include "block.h"
+#include "../../examples/resolver/block.h"
 #include "fuzz.h"
 
 #include <jansson.h>
