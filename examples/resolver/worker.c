@@ -241,6 +241,21 @@ static void inbox_arm(struct inbox *inbox, unsigned count, bool wildcard)
     }
 }
 
+/* With very many zones the worker would wait for memory several times per query. */
+static void zones_fetch(const struct zone_table *zones, const struct inbox *inbox, int count)
+{
+    struct zone_hint hints[BATCH];
+    if (count < 2 || !zone_table_is_large(zones)) {
+        return;
+    }
+    for (int i = 0; i < count; i++) {
+        uint32_t len = inbox->messages[i].msg_len;
+        uint32_t header = len < HEADER_LEN ? len : HEADER_LEN;
+        zone_hint(zones, inbox->octets[i] + header, len - header, &hints[i]);
+    }
+    zone_fetch(zones, hints, (unsigned)count);
+}
+
 static void udp_read(struct worker *worker, const struct port *port)
 {
     struct inbox *inbox = worker->inbox;
@@ -250,6 +265,7 @@ static void udp_read(struct worker *worker, const struct port *port)
     }
     int count = recvmmsg(port->fd, inbox->messages, BATCH, MSG_DONTWAIT, NULL);
     worker->now_ns = clock_ns();
+    zones_fetch(&port->site->zones, inbox, count);
     for (int i = 0; i < count; i++) {
         local_read(&inbox->messages[i].msg_hdr, &inbox->clients[i].local);
         worker_query(worker, port, &inbox->clients[i], NULL, inbox->octets[i],

@@ -1,8 +1,9 @@
 /* Zone choice by hash.
  *
  * Happy path: the hash of a name is built from its last label to its first, so one pass over the
- * labels gives the hash of every suffix, shortest first. Failure modes: none at look-up; out of
- * memory when the table is made.
+ * labels gives the hash of every suffix, shortest first. Of very many zones what a query needs is in
+ * no cache; where several queries came together, their zones are fetched at once. Failure modes: none
+ * at look-up; out of memory when the table is made.
  */
 #include "zone.h"
 
@@ -106,7 +107,13 @@ bool zone_table_add(struct zone_table *table, const char *text, const struct ser
     memcpy(zone->name, name.wire, name.len);
     *slot = (struct zone_slot){.hash = (uint32_t)(hash >> 32), .zone = (uint32_t)++table->count};
     table->max_labels = labels > table->max_labels ? labels : table->max_labels;
+    table->depths[labels / 64] |= UINT64_C(1) << labels % 64;
     return true;
+}
+
+static bool has_depth(const struct zone_table *table, unsigned labels)
+{
+    return (table->depths[labels / 64] >> labels % 64 & 1) != 0;
 }
 
 /** Chooses. */
@@ -120,11 +127,73 @@ const struct zone *zone_choose(const struct zone_table *table, const uint8_t *na
     for (unsigned i = 1; i <= depth; i++) {
         const uint8_t *suffix = name + offsets[labels - i];
         hash = hash_label(hash, suffix);
-        const struct zone *zone = zone_find(table, hash, suffix);
+        const struct zone *zone = has_depth(table, i) ? zone_find(table, hash, suffix) : NULL;
         if (zone != NULL && is_ds) {
             return zone;
         }
         chosen = zone != NULL ? zone : chosen;
     }
     return chosen;
+}
+
+/** More than the innermost caches hold. */
+bool zone_table_is_large(const struct zone_table *table)
+{
+    return table->count > 4096;
+}
+
+/* As name_labels, of octets that nobody has looked at yet. */
+static unsigned labels_within(const uint8_t *name, uint32_t len, uint8_t offsets[NAME_LABELS_MAX])
+{
+    unsigned count = 0;
+    uint32_t at = 0;
+    len = len < NAME_WIRE_MAX ? len : NAME_WIRE_MAX;
+    while (at < len && name[at] != 0 && at + name[at] < len && count < NAME_LABELS_MAX - 1) {
+        offsets[count++] = (uint8_t)at;
+        at += name[at] + 1u;
+    }
+    return at < len && name[at] == 0 ? count : 0;
+}
+
+/** The slots. */
+void zone_hint(const struct zone_table *table, const uint8_t *name, uint32_t len, struct zone_hint *ret)
+{
+    uint8_t offsets[NAME_LABELS_MAX];
+    unsigned labels = labels_within(name, len, offsets);
+    unsigned depth = labels < table->max_labels ? labels : table->max_labels;
+    uint64_t hash = hash_start;
+    ret->count = 0;
+    for (unsigned i = 1; i <= depth; i++) {
+        hash = hash_label(hash, name + offsets[labels - i]);
+        if (has_depth(table, i)) {
+            size_t slot = hash & table->mask;
+            __builtin_prefetch(&table->slots[slot]);
+            ret->slots[ret->count++ % ZONE_HINT_SLOTS] = slot; /* the longest suffixes are what is looked for */
+        }
+    }
+    ret->count = ret->count < ZONE_HINT_SLOTS ? ret->count : ZONE_HINT_SLOTS;
+}
+
+static const struct zone *hinted(const struct zone_table *table, size_t slot)
+{
+    uint32_t zone = table->slots[slot].zone;
+    return zone != 0 ? &table->zones[zone - 1] : NULL;
+}
+
+/** Zones, then server blocks. */
+void zone_fetch(const struct zone_table *table, const struct zone_hint *hints, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        for (unsigned j = 0; j < hints[i].count; j++) {
+            __builtin_prefetch(hinted(table, hints[i].slots[j]));
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        for (unsigned j = 0; j < hints[i].count; j++) {
+            const struct zone *zone = hinted(table, hints[i].slots[j]);
+            if (zone != NULL) {
+                __builtin_prefetch(zone->server);
+            }
+        }
+    }
 }

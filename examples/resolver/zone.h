@@ -33,6 +33,7 @@ struct zone_table {
     struct zone *zones;
     size_t count;
     unsigned max_labels;
+    uint64_t depths[NAME_LABELS_MAX / 64]; /**< bit n: a zone has n labels */
 };
 
 /** Makes room for capacity zones. False when out of memory. */
@@ -46,3 +47,20 @@ bool zone_table_add(struct zone_table *table, const char *text, const struct ser
  * shortest one other than the root, because the parent side answers it. NULL when no zone matches.
  */
 const struct zone *zone_choose(const struct zone_table *table, const uint8_t *name, bool is_ds);
+
+enum { ZONE_HINT_SLOTS = 4 };
+
+/** Where the look-up of a name will begin. */
+struct zone_hint {
+    size_t slots[ZONE_HINT_SLOTS];
+    unsigned count;
+};
+
+/** Whether the table is too large to be in the cache, so that fetching ahead pays. */
+bool zone_table_is_large(const struct zone_table *table);
+
+/** Begins to bring what zone_choose will look at for a name. @param name of the wire, whatever it is, with len octets behind it */
+void zone_hint(const struct zone_table *table, const uint8_t *name, uint32_t len, struct zone_hint *ret);
+
+/** Brings the rest, for several names at once: the waits for memory then overlap. */
+void zone_fetch(const struct zone_table *table, const struct zone_hint *hints, unsigned count);
