@@ -119,6 +119,11 @@ struct config {
     struct config_stanza *stanzas;
     size_t stanza_count;
     struct arena arena; /**< all that is in the stanzas, and they */
+
+    /* config_share.c's */
+    uint32_t uses;
+    const char *text; /**< what it was made from; NULL: not shared */
+    size_t text_len;
 };
 
 /** Parses and validates JSON. On error nothing is returned and *error has text and JSON pointer.

@@ -26,7 +26,6 @@ struct stanza {
     struct namemap *except;  /* NULL without */
     atomic_uint turn;        /* round_robin */
     uint32_t index;
-    bool is_root; /* FROM is "." */
 
     alignas(CACHE_LINE) struct fwd_proxy only; /* the one upstream */
     _Atomic int64_t concurrent; /* only counted when max_concurrent is set */

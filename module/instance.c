@@ -10,11 +10,14 @@
 #include "instance.h"
 
 #include "advice.h"
+#include "config_share.h"
 #include "engine.h"
 #include "error.h"
 #include "pages.h"
 #include "resolve.h"
+#include "slab.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +26,14 @@
 
 #define SECOND_NS UINT64_C(1000000000)
 #define DRAIN_LOOK_NS UINT64_C(50000000)
+
+enum { MANY = 256 }; /* instances, from which on they lie on huge pages */
+
+/* Instances with one stanza, as each of very many has. */
+#define SINGLE (sizeof(struct fwd_instance) + sizeof(struct stanza))
+static struct slab singles = SLAB_INIT(SINGLE);
+static_assert(SINGLE % SLAB_ALIGN == 0, "pieces keep their alignment");
+static atomic_uint living;
 
 static int out_of_memory(struct fwd_error *error)
 {
@@ -64,13 +75,13 @@ static int resolve_names(struct config *config, struct fwd_error *error)
     return r;
 }
 
-static bool index_excepts(struct stanza *stanza, struct arena *arena)
+static bool index_excepts(struct stanza *stanza)
 {
     const struct config_stanza *config = stanza->config;
     if (config->except_count == 0) {
         return true;
     }
-    stanza->except = arena_zeroed(arena, 1, sizeof(*stanza->except));
+    stanza->except = arena_zeroed(&stanza->instance->arena, 1, sizeof(*stanza->except));
     if (stanza->except == NULL || !namemap_init(stanza->except, config->except_count)) {
         return false;
     }
@@ -78,6 +89,12 @@ static bool index_excepts(struct stanza *stanza, struct arena *arena)
         namemap_add(stanza->except, i, config->except[i].wire, config->except[i].wire_len);
     }
     return true;
+}
+
+/* The stanza takes whatever comes: then there is nothing to compare. */
+static bool takes_all(const struct config_stanza *stanza)
+{
+    return stanza->from.wire_len == 1 && stanza->except_count == 0;
 }
 
 /* A stanza without its upstreams. */
@@ -88,10 +105,12 @@ static bool init_stanza(struct fwd_instance *instance, uint32_t index)
     stanza->options = stanza->config->options;
     stanza->instance = instance;
     stanza->index = index;
-    stanza->is_root = stanza->config->from.wire_len == 1;
+    instance->first_all |= index == 0 && takes_all(stanza->config);
     instance->races |= stanza->options->retransmit_ns > 0;
-    namemap_add(&instance->index, index, stanza->config->from.wire, stanza->config->from.wire_len);
-    return index_excepts(stanza, &instance->config->arena);
+    if (instance->index.slots != NULL) {
+        namemap_add(&instance->index, index, stanza->config->from.wire, stanza->config->from.wire_len);
+    }
+    return index_excepts(stanza);
 }
 
 static int open_refresh(struct fwd_instance *instance, struct stanza *stanza, struct fwd_error *error)
@@ -110,7 +129,7 @@ static int open_proxies(struct fwd_instance *instance, struct stanza *stanza, st
         return open_refresh(instance, stanza, error);
     }
     bool one = config->to_count == 1;
-    struct fwd_proxy *proxies = one ? &stanza->only : arena_zeroed(&instance->config->arena, config->to_count, sizeof(*proxies));
+    struct fwd_proxy *proxies = one ? &stanza->only : arena_zeroed(&instance->arena, config->to_count, sizeof(*proxies));
     if (proxies == NULL) {
         return out_of_memory(error);
     }
@@ -128,20 +147,32 @@ static int open_proxies(struct fwd_instance *instance, struct stanza *stanza, st
     return 0;
 }
 
-static int open_stanzas(struct fwd_instance *instance, struct fwd_error *error)
+static bool make_tables(struct fwd_instance *instance)
 {
-    struct config *config = instance->config;
+    const struct config *config = instance->config;
     size_t proxies = 0;
     for (size_t i = 0; i < config->stanza_count; i++) {
         proxies += config->stanzas[i].to_count;
     }
-    instance->proxies = arena_zeroed(&config->arena, proxies, sizeof(*instance->proxies));
+    bool one = proxies == 1 && config->stanza_count == 1;
+    instance->proxies = one ? &instance->stanzas[0].item : arena_zeroed(&instance->arena, proxies, sizeof(*instance->proxies));
+    if (config->stanza_count == 1 && takes_all(&config->stanzas[0])) {
+        return instance->proxies != NULL;
+    }
     if (instance->proxies == NULL || !namemap_init(&instance->index, config->stanza_count)) {
-        return out_of_memory(error);
+        return false;
     }
     instance->index.items = (const char *)instance->stanzas;
     instance->index.item_size = sizeof(*instance->stanzas);
-    instance->stanza_count = (uint32_t)config->stanza_count;
+    return true;
+}
+
+static int open_stanzas(struct fwd_instance *instance, struct fwd_error *error)
+{
+    if (!make_tables(instance)) {
+        return out_of_memory(error);
+    }
+    instance->stanza_count = (uint32_t)instance->config->stanza_count;
     for (uint32_t i = instance->stanza_count; i-- > 0;) {
         if (!init_stanza(instance, i)) {
             return out_of_memory(error);
@@ -154,6 +185,33 @@ static int open_stanzas(struct fwd_instance *instance, struct fwd_error *error)
         }
     }
     return 0;
+}
+
+static struct fwd_instance *take_room(size_t stanzas)
+{
+    bool many = atomic_fetch_add(&living, 1) >= MANY;
+    struct fwd_instance *instance = NULL;
+    if (many && stanzas == 1) {
+        instance = slab_take(&singles);
+    } else {
+        instance = pages_zeroed(alignof(struct fwd_instance), sizeof(*instance) + stanzas * sizeof(*instance->stanzas));
+    }
+    if (instance == NULL) {
+        atomic_fetch_sub(&living, 1);
+        return NULL;
+    }
+    instance->in_slab = many && stanzas == 1;
+    return instance;
+}
+
+static void give_room(struct fwd_instance *instance)
+{
+    atomic_fetch_sub(&living, 1);
+    if (instance->in_slab) {
+        slab_give(&singles, instance);
+    } else {
+        free(instance);
+    }
 }
 
 static void instance_free(struct fwd_instance *instance)
@@ -173,18 +231,31 @@ static void instance_free(struct fwd_instance *instance)
         }
     }
     namemap_fini(&instance->index);
-    config_destroy(instance->config);
-    free(instance);
+    arena_free(&instance->arena);
+    config_leave(instance->config);
+    give_room(instance);
+}
+
+/* What host names stand for is each instance's own. */
+static bool has_names(const struct config *config)
+{
+    for (size_t i = 0; i < config->stanza_count; i++) {
+        if (resolve_has_names(&config->stanzas[i])) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* The configuration with its host names looked up. */
-static int read_config(const char *json, size_t len, struct config **ret, struct fwd_error *error)
+static int read_config(const char *json, size_t len, const struct config **ret, struct fwd_error *error)
 {
     struct config *config;
     int r = config_parse(json, len, &config, error);
     if (r < 0) {
         return r;
     }
+    bool own = has_names(config);
     r = resolve_names(config, error);
     if (r == 0) {
         r = instance_supported(config, error);
@@ -193,22 +264,28 @@ static int read_config(const char *json, size_t len, struct config **ret, struct
         config_destroy(config);
         return r;
     }
-    *ret = config;
+    *ret = config_share(config, own ? NULL : json, len);
     return FWD_OK;
+}
+
+/* The same, and not read again if another instance has it. */
+static int use_config(const char *json, size_t len, const struct config **ret, struct fwd_error *error)
+{
+    *ret = config_find(json, len);
+    return *ret != NULL ? FWD_OK : read_config(json, len, ret, error);
 }
 
 int instance_create(const struct fwd_host *host, const char *json, size_t len, struct fwd_instance **ret,
                     struct fwd_error *error)
 {
-    struct config *config;
-    int r = read_config(json, len, &config, error);
+    const struct config *config;
+    int r = use_config(json, len, &config, error);
     if (r < 0) {
         return r;
     }
-    struct fwd_instance *instance =
-        pages_zeroed(alignof(struct fwd_instance), sizeof(*instance) + config->stanza_count * sizeof(*instance->stanzas));
+    struct fwd_instance *instance = take_room(config->stanza_count);
     if (instance == NULL) {
-        config_destroy(config);
+        config_leave(config);
         return out_of_memory(error);
     }
     instance->config = config;
@@ -457,19 +534,13 @@ static uint32_t match(const struct fwd_instance *instance, uint32_t from, const 
     return best;
 }
 
-/* What most instances begin with: then there is nothing to compare. */
-static bool takes_all(const struct stanza *stanza)
-{
-    return stanza->is_root && stanza->except == NULL;
-}
-
 struct stanza *instance_match(struct fwd_instance *instance, uint32_t from, const uint8_t *qname, uint32_t len)
 {
     struct suffixes name;
-    if (from < instance->stanza_count && takes_all(&instance->stanzas[from])) {
-        return &instance->stanzas[from];
+    if (from == 0 && instance->first_all) { /* as most instances say: then there is nothing to compare */
+        return &instance->stanzas[0];
     }
-    if (!suffixes_init(&name, qname, len)) {
+    if (instance->index.slots == NULL || !suffixes_init(&name, qname, len)) {
         return NULL;
     }
     uint32_t found = match(instance, from, &name);

@@ -22,17 +22,20 @@ struct fwd_instance {
     alignas(2 * CACHE_LINE) atomic_int state;
     atomic_uint in_flight; /* accepted and not yet delivered, and those that serve has in hand */
     uint32_t stanza_count;
-    bool races; /* a stanza has retransmit */
+    bool races;     /* a stanza has retransmit */
+    bool first_all; /* the first stanza takes whatever comes */
     struct engine *engine;
+    struct fwd_host host; /* in the same line as what a completion looks at */
     struct services services;
-    struct fwd_host host;
 
-    alignas(CACHE_LINE) struct config *config;
-    struct namemap index; /* FROMs; values are the indexes of their stanzas */
+    alignas(CACHE_LINE) const struct config *config; /* perhaps shared with other instances */
+    struct arena arena;   /* what the stanzas need besides */
+    struct namemap index; /* FROMs; values are the indexes of their stanzas. Empty where the only stanza takes all */
     struct fwd_proxy **proxies; /* of all stanzas without refresh, one after the other */
     uint32_t proxy_count;
     uint32_t refresh_count; /* stanzas whose upstreams may change */
     atomic_uint busy;       /* refreshes that have not ended */
+    bool in_slab;
 
     struct stanza stanzas[];
 };

@@ -11,16 +11,20 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static const size_t HUGE_PAGE = (size_t)2 << 20;
-
-void *pages_zeroed(size_t align, size_t size)
+void *pages_get(size_t align, size_t size)
 {
-    size_t huge = size & ~(HUGE_PAGE - 1);
-    align = huge > 0 ? HUGE_PAGE : align;
+    size_t huge = size & ~((size_t)PAGES_HUGE - 1);
+    align = huge > 0 ? PAGES_HUGE : align;
     void *ret = aligned_alloc(align, (size + align - 1) & ~(align - 1));
     if (ret != NULL && huge > 0) {
         (void)madvise(ret, huge, MADV_DONTNEED); /* malloc may have had small ones there */
         (void)madvise(ret, huge, MADV_HUGEPAGE);
     }
+    return ret;
+}
+
+void *pages_zeroed(size_t align, size_t size)
+{
+    void *ret = pages_get(align, size);
     return ret != NULL ? memset(ret, 0, size) : NULL;
 }
