@@ -236,11 +236,21 @@ static void instance_free(struct fwd_instance *instance)
     give_room(instance);
 }
 
-/* What host names stand for is each instance's own. */
+static bool has_scopes(const struct config_stanza *stanza)
+{
+    for (uint32_t i = 0; i < stanza->to_count; i++) {
+        if (stanza->to[i].addr.scope_id != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What names of hosts and interfaces stand for is each instance's own: it may be something else by now. */
 static bool has_names(const struct config *config)
 {
     for (size_t i = 0; i < config->stanza_count; i++) {
-        if (resolve_has_names(&config->stanzas[i])) {
+        if (resolve_has_names(&config->stanzas[i]) || has_scopes(&config->stanzas[i])) {
             return true;
         }
     }

@@ -12,6 +12,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+static void change(unsigned long what, struct ifreq *request)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    if (fd < 0 || ioctl(fd, what, request) != 0) {
+        abort();
+    }
+    (void)close(fd);
+}
+
 bool network_own(void)
 {
     struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
@@ -20,10 +29,15 @@ bool network_own(void)
                       strerror(errno));
         return false;
     }
-    int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &lo) != 0) {
-        abort();
-    }
-    (void)close(fd);
+    change(SIOCSIFFLAGS, &lo);
     return true;
+}
+
+void network_rename(const char *from, const char *to)
+{
+    struct ifreq request = {.ifr_flags = 0};
+    (void)snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", from);
+    change(SIOCSIFFLAGS, &request);
+    (void)snprintf(request.ifr_newname, sizeof(request.ifr_newname), "%s", to);
+    change(SIOCSIFNAME, &request);
 }

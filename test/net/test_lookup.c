@@ -31,6 +31,30 @@ START_TEST(looked_up_once_by_default_case_37)
 }
 END_TEST
 
+/* case 37: each instance looks for itself, also when another one has the same configuration. */
+START_TEST(looked_up_for_each_instance_case_37)
+{
+    static const char *const intervals[] = {"", "resolve_interval 1h"};
+    const char *addresses[] = {"127.0.0.1", "127.0.0.2", "127.0.0.1"};
+    struct upstream *const there[] = {one, two, one};
+    struct host *hosts[3];
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned before = seen(names);
+        for (unsigned j = 0; j < 3; j++) {
+            say(addresses[j], 3600);
+            hosts[j] = open_host(_i, intervals[i]);
+            ck_assert_uint_eq(seen(names) - before, 2 * (j + 1));
+        }
+        for (unsigned j = 0; j < 3; j++) {
+            const struct outcome *outcome = host_ask(hosts[j], "q.test");
+            ck_assert(outcome_good(outcome, "q.test"));
+            ck_assert_str_eq(outcome->upstream, upstream_addr(there[j]));
+            host_close(hosts[j]);
+        }
+    }
+}
+END_TEST
+
 /* case 37: a resolver is an address or an address with a port; without one it is asked at 53. */
 START_TEST(resolver_spellings_case_37)
 {
@@ -134,15 +158,34 @@ START_TEST(create_fails_case_37)
 }
 END_TEST
 
+/* What the interface of a link-local address is, is looked up for each instance too, also when another one has the same configuration. */
+START_TEST(scope_looked_up_for_each_instance)
+{
+    static const char config[] = "{\"io_threads\":0,\"forward\":[{\"from\":\".\",\"to\":[{\"addr\":\"[fe80::1%lo]:53\"}]}]}";
+    const struct fwd_forward *forward = host_module()->get_interface(FWD_FORWARD_ID);
+    struct fwd_host with = {.struct_size = sizeof(with), .completion_size = sizeof(struct fwd_completion), .done = no_completion};
+    struct fwd_instance *first = NULL, *second = NULL;
+    if (!network_own()) {
+        return;
+    }
+    ck_assert_int_eq(forward->create(&with, config, strlen(config), &first, NULL), FWD_OK);
+    network_rename("lo", "gone");
+    ck_assert_int_eq(forward->create(&with, config, strlen(config), &second, NULL), FWD_ERR_CONFIG);
+    forward->destroy(first);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("lookup");
     TCase *tcase = tcase_create("lookup");
     tcase_add_checked_fixture(tcase, setup, teardown);
     add_test(tcase, looked_up_once_by_default_case_37);
+    add_test(tcase, looked_up_for_each_instance_case_37);
     add_test(tcase, resolver_spellings_case_37);
     add_test(tcase, system_resolver);
     add_test(tcase, create_fails_case_37);
+    tcase_add_test(tcase, scope_looked_up_for_each_instance);
     suite_add_tcase(suite, tcase);
     return suite_run(suite);
 }
