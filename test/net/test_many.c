@@ -239,7 +239,7 @@ END_TEST
 
 /* --- stanzas of all kinds ------------------------------------------------------------------------------------------ */
 
-/* Server blocks, and how each name ends: a for an answer, n when no stanza takes it. */
+/* Server blocks, and how each name ends: a for an answer, t for one over TCP, n when no stanza takes it. */
 static const struct {
     const char *lines; /* @ is the upstream */
     const char *ends;  /* of example.test, no.example.test, other.net */
@@ -251,7 +251,8 @@ static const struct {
     {"forward example.test @ {\n except no.example.test\n next NOERROR\n}", "ann"},
     {"forward . @ tls://@ {\n policy sequential\n}", "aaa"},
     {"forward example.test @\nforward other.net @", "aaa"},
-    {"forward no.example.test @ {\n next NOERROR\n}\nforward . @", "aaa"},
+    {"forward no.example.test @ {\n force_tcp\n}\nforward . @", "ata"},
+    {"forward . @ {\n next NOERROR\n}\nforward . @ {\n force_tcp\n}", "ttt"},
     {"forward . @ {\n next NOERROR\n}\nforward . @ {\n next NOERROR\n}", "aaa"},
     {"forward . @ {\n except example.test\n}\nforward no.example.test @", "naa"},
 };
@@ -280,7 +281,8 @@ static void check_kind(struct host *host, const char *lines, const char *ends)
 
     for (unsigned i = 0; i < 3; i++) {
         const struct outcome *outcome = host_ask(host, names[i]);
-        bool as_said = ends[i] == 'a' ? outcome_good(outcome, names[i]) : outcome->verdict == FWD_VERDICT_NEXT;
+        bool as_said = ends[i] == 'n' ? outcome->verdict == FWD_VERDICT_NEXT
+                                      : outcome_good(outcome, names[i]) && (outcome->proto == FWD_PROTO_TCP) == (ends[i] == 't');
 
         ck_assert_msg(as_said, "%s: %s, verdict %u", lines, names[i], outcome->verdict);
     }
