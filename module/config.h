@@ -7,7 +7,7 @@
  * config.c reads it.
  *
  * Threads: none of its own; a struct config is immutable once parsed. Ownership: config_destroy
- * frees everything.
+ * frees everything; of one that is shared config_leave does (config_share.h).
  */
 #pragma once
 

@@ -2,8 +2,8 @@
  *
  *   CREATED -> STARTED -> DRAINING -> STOPPED
  *
- * Threads: create, start, stop, destroy one at a time; the rest any. Ownership: owns its configuration and stanzas, uses transports and health
- * states of its engine.
+ * Threads: create, start, stop, destroy one at a time; the rest any. Ownership: owns its stanzas, uses its configuration, which others may use
+ * as well, and transports and health states of its engine.
  */
 #pragma once
 
