@@ -4,6 +4,7 @@ time is measured by test/bench/scale."""
 import os
 import random
 import signal
+import socket
 import unittest
 
 import suite
@@ -68,6 +69,29 @@ class Scale(suite.Case):
             self.check(server, long[len("label."):], self.second)
             server.signal(signal.SIGUSR1)
             server.wait_line("Reloading complete")
+
+    def test_case_93_bursts_at_many_zones(self):
+        """Datagrams that come together, between them such as are no queries: each query goes where it would go alone."""
+        blocks = [" ".join(f"zone{i}.test:0" for i in range(start, MANY, 2)) for start in (0, 1)]
+        server = self.daemon("".join(f"{keys} {{\n bind 127.0.0.1\n forward . {upstream.address}\n}}\n"
+                                     for keys, upstream in zip(blocks, (self.first, self.second))))
+        chosen = random.Random(1)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(5)
+            sock.connect(("127.0.0.1", server.port))
+            for _ in range(5):
+                zones = chosen.sample(range(MANY), 60)
+                expected = [len(upstream.queries) + sum(i % 2 == n for i in zones) for n, upstream in enumerate((self.first, self.second))]
+                server.signal(signal.SIGSTOP)
+                for ident, i in enumerate(zones):
+                    query = wire.query(f"a.zone{i}.test", ident=ident)
+                    sock.send(query)
+                    sock.send(b"\0\0\x80" + chosen.randbytes(chosen.randrange(400)))  # a response: nobody answers it
+                    sock.send(query[: chosen.randrange(12)])
+                server.signal(signal.SIGCONT)
+                replies = [Message(sock.recv(65535)) for _ in zones]
+                self.assertEqual({(reply.id, reply.rcode) for reply in replies}, {(ident, wire.NOERROR) for ident in range(len(zones))})
+                self.assertEqual([len(self.first.queries), len(self.second.queries)], expected)
 
     @unittest.skipUnless(PLAIN, "memory is measured without a sanitizer")
     def test_memory_of_a_stanza(self):
