@@ -304,20 +304,33 @@ static struct exchange *armed_locked(struct conn *conn, struct exchange *x, uint
     return in_table != NULL && x->seq == seq ? x : NULL;
 }
 
+static void die_locked(struct conn *conn, int sys_errno, enum phase phase)
+{
+    if (!conn->dead) {
+        conn->dead = true;
+        conn->fail_errno = sys_errno;
+        conn->fail_phase = phase;
+    }
+}
+
 bool conn_disarm(struct conn *conn, struct exchange *x, uint32_t seq, int sys_errno)
 {
     pthread_mutex_lock(&conn->loop->lock);
     bool mine = armed_locked(conn, x, seq) != NULL;
     if (mine) {
         exchange_detach(x);
-        if (!conn->dead) {
-            conn->dead = true;
-            conn->fail_errno = sys_errno;
-            conn->fail_phase = PHASE_WRITE;
-        }
+        die_locked(conn, sys_errno, PHASE_WRITE);
     }
     pthread_mutex_unlock(&conn->loop->lock);
     return mine;
+}
+
+void conn_break(struct conn *conn, int sys_errno)
+{
+    pthread_mutex_lock(&conn->loop->lock);
+    die_locked(conn, sys_errno, PHASE_WRITE);
+    pthread_mutex_unlock(&conn->loop->lock);
+    loop_doom(conn->loop, conn);
 }
 
 bool conn_rekey(struct conn *conn, struct exchange *x, uint32_t seq, uint32_t key)
@@ -481,11 +494,7 @@ static struct exchange *fail_all(struct conn *conn, int sys_errno, enum phase ph
     uint64_t now = services_mono(loop->services);
     struct exchange *failed = NULL;
     pthread_mutex_lock(&loop->lock);
-    if (!conn->dead) {
-        conn->dead = true;
-        conn->fail_errno = sys_errno;
-        conn->fail_phase = phase;
-    }
+    die_locked(conn, sys_errno, phase);
     bool several = conn->in_flight > 1;
     bool silent = conn->in_len == 0 && sys_errno != EBADMSG && sys_errno != ETIMEDOUT && sys_errno != ECANCELED;
     if (conn->answered && closed_by_peer(sys_errno)) {
@@ -502,7 +511,7 @@ static struct exchange *fail_all(struct conn *conn, int sys_errno, enum phase ph
         failed = x;
     }
     pthread_mutex_unlock(&loop->lock);
-    if (several && silent) {
+    if (several && silent && conn->fail_phase != PHASE_WRITE) { /* what could not be written is not what it was cut off for */
         transport_note_cut(conn->transport);
     }
     return failed;

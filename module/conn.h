@@ -35,6 +35,8 @@ struct conn_ops {
      *  @param seq which arming it was
      *  @return 0 or an errno */
     int (*send)(struct conn *conn, uint8_t *frame, uint32_t len, struct exchange *x, uint32_t seq);
+    /** Writes what send has left for cork_end. NULL where nothing is shared. conn->io held. @return 0 or an errno */
+    int (*flush)(struct conn *conn);
     /** An armed exchange has ended without an answer and the conn lives on. Lock of the loop not held. May be NULL */
     void (*forget)(struct conn *conn, uint32_t key);
     /** Deals with an epoll event on the loop's thread. */
@@ -133,6 +135,9 @@ enum conn_armed conn_arm(struct conn *conn, struct exchange *x, bool reused, uin
 /** Takes back an exchange whose send failed, and marks the conn dead. @param seq from conn_arm
  *  @return false when the loop has ended it already: nothing of it may be touched */
 bool conn_disarm(struct conn *conn, struct exchange *x, uint32_t seq, int sys_errno);
+
+/** Marks the conn dead, to be failed and closed by its loop. The caller has it pinned. Any thread. */
+void conn_break(struct conn *conn, int sys_errno);
 
 /** Changes what the answer to an armed exchange is found by. @return false when it has ended */
 bool conn_rekey(struct conn *conn, struct exchange *x, uint32_t seq, uint32_t key);

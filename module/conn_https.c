@@ -8,6 +8,7 @@
  * is on it is tried elsewhere. An exchange that is given up resets its stream.
  */
 #include "conn_tls.h"
+#include "cork.h"
 #include "http.h"
 #include "loop.h"
 #include "tls.h"
@@ -85,7 +86,7 @@ static int https_send(struct conn *conn, uint8_t *frame, uint32_t len, struct ex
     if (id >= 0 && !alive) {
         h2_cancel(conn->h2, id);
     }
-    int err = id >= 0 ? flush_locked(conn) : 0;
+    int err = id >= 0 && !cork_hold(conn) ? flush_locked(conn) : 0;
     pthread_mutex_unlock(&conn->io);
     if (id < 0) {
         pool_retire(transport_pool(conn->transport, FWD_PROTO_HTTPS), &conn->node);
@@ -199,6 +200,7 @@ const struct conn_ops conn_https_ops = {
     .epoll_events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
     .open = https_open,
     .send = https_send,
+    .flush = flush_locked,
     .forget = https_forget,
     .event = https_event,
     .bye = conn_tls_bye,

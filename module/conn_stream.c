@@ -6,10 +6,12 @@
  * Failure modes: EOF or an error on an idle conn takes it out of the pool at once; on one in use it ends what is in flight, stale if nothing of
  * an answer had come. An answer that comes together with the EOF is used first. Frames with another ID are skipped (case 77); one with our
  * ID that is no answer to our question ends the connection. Octets left over on a conn with nothing in flight mean that the peer is out of
- * step: the conn is closed, not pooled. A write that the kernel takes only in part is finished by the loop.
+ * step: the conn is closed, not pooled. A write that the kernel takes only in part is finished by the loop. Where several queries share the conn, those
+ * of one batch wait for each other (cork.c).
  */
 #include "conn_stream.h"
 
+#include "cork.h"
 #include "loop.h"
 #include "transport.h"
 
@@ -48,8 +50,7 @@ ssize_t conn_stream_transmit(struct conn *conn, const uint8_t *buf, size_t len)
     return n < 0 ? -errno : n;
 }
 
-/* Writes what was kept. io held. @return 0 or an errno */
-static int push(struct conn *conn, const struct stream_io *io)
+int conn_stream_push(struct conn *conn, const struct stream_io *io)
 {
     while (conn->out_len > 0) {
         ssize_t n = io->write(conn, conn->out, conn->out_len);
@@ -95,7 +96,8 @@ int conn_stream_put(struct conn *conn, const struct stream_io *io, const uint8_t
 int conn_stream_send(struct conn *conn, const struct stream_io *io, const uint8_t *frame, uint32_t len)
 {
     pthread_mutex_lock(&conn->io);
-    int err = conn_stream_put(conn, io, frame, len);
+    bool shared = conn->node.limit > 1;
+    int err = shared && cork_hold(conn) ? keep_rest(conn, frame, len) : conn_stream_put(conn, io, frame, len);
     pthread_mutex_unlock(&conn->io);
     return err;
 }
@@ -156,7 +158,7 @@ bool conn_stream_begin(struct conn *conn, const struct stream_io *io, uint32_t e
     pthread_mutex_lock(&conn->io);
     conn->drained = false;
     conn->hung_up = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
-    int err = ready && conn->out_len > 0 ? push(conn, io) : 0;
+    int err = ready && conn->out_len > 0 ? conn_stream_push(conn, io) : 0;
     pthread_mutex_unlock(&conn->io);
     if (err != 0) {
         conn_fail(conn, err, PHASE_WRITE);
@@ -309,6 +311,11 @@ static int tcp_send(struct conn *conn, uint8_t *frame, uint32_t len, struct exch
     return conn_stream_send(conn, &plain, frame, len);
 }
 
+static int tcp_flush(struct conn *conn)
+{
+    return conn_stream_push(conn, &plain);
+}
+
 static void tcp_event(struct conn *conn, uint32_t events)
 {
     conn_stream_event(conn, &plain, events);
@@ -319,5 +326,6 @@ const struct conn_ops conn_tcp_ops = {
     .socket_type = SOCK_STREAM,
     .epoll_events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
     .send = tcp_send,
+    .flush = tcp_flush,
     .event = tcp_event,
 };

@@ -20,6 +20,9 @@ struct stream_io {
 /** Writes octets, or keeps them for when the kernel takes more. conn->io held. @return 0 or an errno */
 int conn_stream_put(struct conn *conn, const struct stream_io *io, const uint8_t *data, uint32_t len);
 
+/** Writes what is kept. conn->io held. @return 0 or an errno */
+int conn_stream_push(struct conn *conn, const struct stream_io *io);
+
 /** Sends a framed message: conn_ops.send of TCP and TLS. */
 int conn_stream_send(struct conn *conn, const struct stream_io *io, const uint8_t *frame, uint32_t len);
 

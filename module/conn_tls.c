@@ -190,6 +190,11 @@ static int dot_send(struct conn *conn, uint8_t *frame, uint32_t len, struct exch
     return conn_stream_send(conn, &dot_io, frame, len);
 }
 
+static int dot_flush(struct conn *conn)
+{
+    return conn_stream_push(conn, &dot_io);
+}
+
 static void dot_event(struct conn *conn, uint32_t events)
 {
     conn_stream_event(conn, &dot_io, events);
@@ -201,6 +206,7 @@ const struct conn_ops conn_tls_ops = {
     .epoll_events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
     .open = conn_tls_open,
     .send = dot_send,
+    .flush = dot_flush,
     .event = dot_event,
     .bye = conn_tls_bye,
     .fini = conn_tls_fini,

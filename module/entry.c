@@ -5,6 +5,7 @@
  * Failure modes: NULL or a struct below its minimum size: FWD_ERR_ARG or FWD_ERR_ABI, nothing touched. Everything else is the noun's.
  */
 #include "config.h"
+#include "cork.h"
 #include "corefile.h"
 #include "describe.h"
 #include "error.h"
@@ -118,12 +119,16 @@ static int32_t forward_serve_batch(struct fwd_instance *instance, struct fwd_que
     if (!instance_enter(instance, count)) {
         return FWD_ERR_STATE;
     }
+    bool corked = count > 1 && cork_begin();
     for (uint32_t i = 0; i < count; i++) {
         struct fwd_query *query = (struct fwd_query *)((char *)queries + (size_t)i * stride);
         forward_serve(instance, query);
         if (query->verdict != FWD_VERDICT_ACCEPTED) {
             instance_leave(instance);
         }
+    }
+    if (corked) {
+        cork_end();
     }
     return FWD_OK;
 }

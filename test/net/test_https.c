@@ -237,6 +237,22 @@ START_TEST(many_streams)
 }
 END_TEST
 
+/* The streams of one call of serve leave in one record. */
+START_TEST(one_record_for_a_batch)
+{
+    fixture_upstream(KIND_DOH, NULL);
+    struct host *host = fixture_open(_i, "");
+    ask_batch(host, "before", 1);
+    host_wait_idle(host, 0, FWD_PROTO_HTTPS, 1);
+    unsigned before = tls_upstream_counts(up).reads;
+    ask_batch(host, "record", 20);
+    struct tls_counts counts = tls_upstream_counts(up);
+    ck_assert_uint_eq(counts.opened, 1);
+    ck_assert_uint_lt(counts.reads, before + 4); /* and what HTTP/2 itself has to say */
+    host_close(host);
+}
+END_TEST
+
 /* The server's limit on streams is obeyed once it is known; what it refuses before that is asked
  * again at no charge. */
 START_TEST(stream_limits)
@@ -455,6 +471,7 @@ int main(void)
     tcase_add_loop_test(tcase, no_http2, 0, 2 * MODE_COUNT);
     add_test(tcase, verifies);
     add_test(tcase, many_streams);
+    tcase_add_loop_test(tcase, one_record_for_a_batch, 0, MODE_COUNT);
     tcase_add_loop_test(tcase, stream_limits, 0, 3 * MODE_COUNT);
     add_test(tcase, stream_limit_unknown);
     add_test(tcase, no_streams);

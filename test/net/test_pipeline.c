@@ -8,6 +8,7 @@
 #include "message.h"
 #include "suite.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,6 +39,52 @@ START_TEST(any_order)
     struct tls_counts counts = tls_upstream_counts(up);
     ck_assert_uint_eq(counts.opened, 1);
     ck_assert_uint_eq(counts.together, 16);
+    host_close(host);
+}
+END_TEST
+
+/* What one call of serve brings for a connection leaves in one write, over TLS in one record. */
+START_TEST(one_write_for_a_batch)
+{
+    struct host *host = open_pair(_i, "pipeline 16");
+    ask_good(host, "first.test");
+    host_wait_idle(host, 0, proto_of(_i), 1);
+    unsigned before = tls_upstream_counts(up).reads;
+    ask_batch(host, "write", 16);
+    struct tls_counts counts = tls_upstream_counts(up);
+    ck_assert_uint_eq(counts.reads, before + 1);
+    ck_assert_uint_eq(counts.opened, 1);
+    host_close(host);
+}
+END_TEST
+
+/* More connections than a batch gathers for. */
+START_TEST(many_connections_in_a_batch)
+{
+    struct host *host = open_pair(_i, "pipeline 2");
+    tls_upstream_set(up, &(struct tls_rule){.delay_ms = 50});
+    for (unsigned round = 0; round < 3; round++) {
+        ask_batch(host, "connections", 64);
+    }
+    ck_assert_uint_ge(tls_upstream_counts(up).opened, 32);
+    host_close(host);
+}
+END_TEST
+
+/* The connection has been reset, and nobody has noticed yet: the batch cannot be written, and is
+ * sent on another one at no charge (case 49). */
+START_TEST(batch_on_dead_connection_case_49)
+{
+    struct host *host = open_pair(_i, "pipeline 16\n max_connect_attempts 1\n max_fails 0");
+    ask_good(host, "first.test");
+    host_wait_idle(host, 0, proto_of(_i), 1);
+    tls_upstream_kill(up, END_RST);
+    while (tls_upstream_counts(up).open > 0) { /* a host that turns the loop does not here */
+        sched_yield();
+    }
+    ask_batch(host, "dead", 16);
+    ck_assert(host_metric(host, "fwd_proxy_errors_total{") == 0);
+    ck_assert_uint_eq(tls_upstream_counts(up).opened, 2);
     host_close(host);
 }
 END_TEST
@@ -304,6 +351,9 @@ int main(void)
     TCase *tcase = tcase_create("pipeline");
     tcase_add_checked_fixture(tcase, fixture_setup, fixture_teardown);
     tcase_add_loop_test(tcase, any_order, 0, VARIANTS);
+    tcase_add_loop_test(tcase, one_write_for_a_batch, 0, VARIANTS);
+    tcase_add_loop_test(tcase, many_connections_in_a_batch, 0, VARIANTS);
+    tcase_add_loop_test(tcase, batch_on_dead_connection_case_49, 0, VARIANTS);
     tcase_add_loop_test(tcase, limit_per_connection, 0, VARIANTS);
     tcase_add_loop_test(tcase, off_by_default, 0, VARIANTS);
     tcase_add_loop_test(tcase, death_retries_elsewhere, 0, 2 * VARIANTS);

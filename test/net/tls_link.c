@@ -126,6 +126,7 @@ static void take_frames(struct link *link, const uint8_t *data, size_t len)
 
 static void take(struct link *link, const uint8_t *data, size_t len)
 {
+    link->up->counts.reads++;
     if (link->http == NULL) {
         take_frames(link, data, len);
         return;

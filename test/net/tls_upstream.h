@@ -80,6 +80,7 @@ struct tls_counts {
     unsigned handshakes, resumed; /**< completed; with a session of before */
     unsigned tickets, twice;      /**< TLS 1.3 tickets offered; those offered before */
     unsigned queries;
+    unsigned reads;              /**< how often octets came: records over TLS */
     unsigned together;           /**< most queries that one connection had unanswered at once */
     unsigned resets;             /**< streams that the client gave up, on connections still open */
     unsigned closed_with_notify; /**< connections that the client ended with close_notify */
