@@ -116,6 +116,7 @@ static int32_t forward_serve_batch(struct fwd_instance *instance, struct fwd_que
         return FWD_ERR_ABI;
     }
     stanza_fetch(&instance->stanzas[0]); /* the only one of many an instance */
+    forward_fetch(instance, queries, count);
     if (!instance_enter(instance, count)) {
         return FWD_ERR_STATE;
     }

@@ -37,6 +37,7 @@ enum {
     /* attempts that may fail at once in a row, where max_connect_attempts sets no limit: serve must not spin for 5 s */
     MAX_INSTANT_FAILURES = 64,
     MAX_FREE_RETRIES = 16,
+    FETCHED = 64, /* queries of a batch that are looked at ahead */
 };
 
 /* What is to be done with a query next. */
@@ -619,6 +620,33 @@ static void launch(struct query *q, enum step step, struct loop_done *done, stru
     query->handle = 0;
     verdict(query, done->rcode, q->error, q->detail);
     query_free(slab, q);
+}
+
+/* Nothing has been checked yet. */
+static void hint(const struct fwd_instance *instance, const struct fwd_query *query, struct namemap_hint *ret)
+{
+    struct suffixes name;
+    ret->count = 0;
+    if (query->wire == NULL || query->wire_len <= WIRE_HEADER) {
+        return;
+    }
+    const uint8_t *qname = query->wire + WIRE_HEADER;
+    if (suffixes_init(&name, qname, wire_name_len(qname, query->wire_len - WIRE_HEADER))) {
+        namemap_hint(&instance->index, &name, ret);
+    }
+}
+
+void forward_fetch(const struct fwd_instance *instance, const struct fwd_query *queries, uint32_t count)
+{
+    struct namemap_hint hints[FETCHED];
+    if (count < 2 || !namemap_is_large(&instance->index)) {
+        return;
+    }
+    count = count < FETCHED ? count : FETCHED;
+    for (uint32_t i = 0; i < count; i++) {
+        hint(instance, (const struct fwd_query *)((const char *)queries + (size_t)i * queries->struct_size), &hints[i]);
+    }
+    namemap_fetch(&instance->index, hints, count);
 }
 
 void forward_serve(struct fwd_instance *instance, struct fwd_query *query)

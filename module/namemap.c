@@ -1,13 +1,13 @@
 /* A hash table of domain names.
  *
  * Happy path: suffixes_init folds a name and hashes it from its end, so that one pass gives the hash of every suffix; namemap_find looks one of them up.
+ * Of a large map what a query needs is in no cache: where several queries come together, theirs is fetched at once, slots first, then entries and items.
  *
  * Failure modes: out of memory when the map is made. A name with more labels than 127 does not exist.
  */
 #include "namemap.h"
 
 #include "pages.h"
-
 
 #include <stdalign.h>
 #include <stdlib.h>
@@ -145,12 +145,54 @@ void namemap_add(struct namemap *map, uint32_t value, const uint8_t *wire, uint3
     map->depths[depth / 64] |= UINT64_C(1) << depth % 64;
 }
 
+static bool has_depth(const struct namemap *map, uint32_t labels)
+{
+    return (map->depths[labels / 64] >> labels % 64 & 1) != 0;
+}
+
 uint32_t namemap_find(const struct namemap *map, const struct suffixes *name, uint32_t suffix)
 {
-    if ((map->depths[suffix / 64] >> suffix % 64 & 1) == 0) {
+    if (!has_depth(map, suffix)) {
         return NAMEMAP_NONE;
     }
     uint32_t at = name->at[suffix];
     const struct namemap_slot *slot = slot_of(map, name->wire + at, name->len - at, name->hash[suffix]);
     return slot->entry != 0 ? slot->entry - 1 : NAMEMAP_NONE;
+}
+
+bool namemap_is_large(const struct namemap *map)
+{
+    return map->mask >= 2 * 4096;
+}
+
+/* The root's is always in the cache. */
+void namemap_hint(const struct namemap *map, const struct suffixes *name, struct namemap_hint *ret)
+{
+    ret->count = 0;
+    for (uint32_t i = name->count; i-- > 1 && ret->count < NAMEMAP_HINTS;) {
+        if (has_depth(map, i)) {
+            uint32_t slot = name->hash[i] & map->mask;
+            __builtin_prefetch(&map->slots[slot]);
+            ret->slots[ret->count++] = slot;
+        }
+    }
+}
+
+uint32_t namemap_hinted(const struct namemap *map, const struct namemap_hint *hint, uint32_t i)
+{
+    uint32_t entry = map->slots[hint->slots[i]].entry;
+    return entry != 0 ? entry - 1 : NAMEMAP_NONE;
+}
+
+void namemap_fetch(const struct namemap *map, const struct namemap_hint *hints, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t j = 0; j < hints[i].count; j++) {
+            uint32_t value = namemap_hinted(map, &hints[i], j);
+            if (value != NAMEMAP_NONE) {
+                __builtin_prefetch(&map->entries[value]);
+                fetch_item(map, value);
+            }
+        }
+    }
 }

@@ -54,6 +54,26 @@ void namemap_add(struct namemap *map, uint32_t value, const uint8_t *wire, uint3
 /** The lowest value that has this suffix of a name as its key, or NAMEMAP_NONE. */
 uint32_t namemap_find(const struct namemap *map, const struct suffixes *name, uint32_t suffix);
 
+enum { NAMEMAP_HINTS = 4 };
+
+/** Where the look-ups of a name will begin: those of its longest suffixes that have as many labels as a key. */
+struct namemap_hint {
+    uint32_t slots[NAMEMAP_HINTS];
+    uint32_t count;
+};
+
+/** Whether the map is too large for the innermost caches, so that fetching ahead pays. */
+bool namemap_is_large(const struct namemap *map);
+
+/** Begins to fetch what looking a name up will need. */
+void namemap_hint(const struct namemap *map, const struct suffixes *name, struct namemap_hint *ret);
+
+/** Fetches the rest, the items included, for several names at once: the waits for memory overlap. */
+void namemap_fetch(const struct namemap *map, const struct namemap_hint *hints, uint32_t count);
+
+/** The value that a hint leads to, most likely the one that will be found; NAMEMAP_NONE when there is none. @param i below hint->count */
+uint32_t namemap_hinted(const struct namemap *map, const struct namemap_hint *hint, uint32_t i);
+
 /** The next value with the same key, or NAMEMAP_NONE. */
 static inline uint32_t namemap_next(const struct namemap *map, uint32_t value)
 {

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "../../module/namemap.h"
 #include "name.h"
 
 #include <stdalign.h>
@@ -20,20 +21,14 @@ enum { ZONE_LINE = 64, ZONE_NEAR = ZONE_LINE - 3 * sizeof(void *) };
 struct zone {
     alignas(ZONE_LINE) const struct server *server;
     struct tally *tally; /**< NULL when its queries are not counted */
-    uint8_t *name; /**< wire form; near if it fits */
+    uint8_t *name; /**< wire form, lower case; near if it fits */
     uint8_t near[ZONE_NEAR];
 };
 
 struct zone_table {
-    struct zone_slot {
-        uint32_t hash;
-        uint32_t zone; /**< its index + 1; 0: free slot */
-    } *slots;
-    size_t mask; /**< slots - 1, a power of two less one */
+    struct namemap names; /**< values are indexes of zones */
     struct zone *zones;
     size_t count;
-    unsigned max_labels;
-    uint64_t depths[NAME_LABELS_MAX / 64]; /**< bit n: a zone has n labels */
 };
 
 /** Makes room for capacity zones. False when out of memory. */
@@ -48,19 +43,8 @@ bool zone_table_add(struct zone_table *table, const char *text, const struct ser
  */
 const struct zone *zone_choose(const struct zone_table *table, const uint8_t *name, bool is_ds);
 
-enum { ZONE_HINT_SLOTS = 4 };
+/** Begins to fetch what zone_choose will look at. Worth it where namemap_is_large. @param name of the wire, whatever it is, with len octets behind it */
+void zone_hint(const struct zone_table *table, const uint8_t *name, uint32_t len, struct namemap_hint *ret);
 
-/** Where the look-up of a name will begin. */
-struct zone_hint {
-    size_t slots[ZONE_HINT_SLOTS];
-    unsigned count;
-};
-
-/** Whether the table is too large to be in the cache, so that fetching ahead pays. */
-bool zone_table_is_large(const struct zone_table *table);
-
-/** Begins to bring what zone_choose will look at for a name. @param name of the wire, whatever it is, with len octets behind it */
-void zone_hint(const struct zone_table *table, const uint8_t *name, uint32_t len, struct zone_hint *ret);
-
-/** Brings the rest, for several names at once: the waits for memory then overlap. */
-void zone_fetch(const struct zone_table *table, const struct zone_hint *hints, unsigned count);
+/** Fetches the rest, server blocks included, for several names at once. */
+void zone_fetch(const struct zone_table *table, const struct namemap_hint *hints, uint32_t count);

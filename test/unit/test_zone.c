@@ -58,7 +58,7 @@ static void fill(struct random *random, bool with_root)
         ck_assert(table.count == at || name_from_text(&zones[at], text));
     }
     ck_assert_uint_eq(table.count, MANY);
-    ck_assert(zone_table_is_large(&table));
+    ck_assert(namemap_is_large(&table.names));
 }
 
 /* The index of the zone that serves a name, or -1. */
@@ -127,12 +127,12 @@ START_TEST(choice_among_many_case_93)
 END_TEST
 
 /* Whether a hint leads to a zone. */
-static bool has_hint(const struct zone_hint *hint, const struct zone *zone)
+static bool has_hint(const struct namemap_hint *hint, const struct zone *zone)
 {
     for (unsigned i = 0; i < hint->count; i++) {
-        uint32_t at = table.slots[hint->slots[i]].zone;
+        uint32_t at = namemap_hinted(&table.names, hint, i);
 
-        if (at != 0 && &table.zones[at - 1] == zone) {
+        if (at != NAMEMAP_NONE && &table.zones[at] == zone) {
             return true;
         }
     }
@@ -144,7 +144,7 @@ START_TEST(fetched_ahead)
 {
     struct random random = {.state = walk.seed};
     struct name names[BATCH];
-    struct zone_hint hints[BATCH];
+    struct namemap_hint hints[BATCH];
     unsigned chosen = 0, hinted = 0;
 
     fill(&random, _i == 0);
@@ -152,7 +152,7 @@ START_TEST(fetched_ahead)
         for (unsigned j = 0; j < BATCH; j++) {
             random_query(&random, &names[j]);
             zone_hint(&table, names[j].wire, names[j].len, &hints[j]);
-            ck_assert_uint_le(hints[j].count, ZONE_HINT_SLOTS);
+            ck_assert_uint_le(hints[j].count, NAMEMAP_HINTS);
         }
         zone_fetch(&table, hints, BATCH);
         for (unsigned j = 0; j < BATCH; j++) {
@@ -186,7 +186,7 @@ static const struct {
 };
 
 /* Octets of any length in the place of a name; memory is of their length, so that reading beyond it shows. */
-static void hint_junk(const void *octets, uint32_t len, struct zone_hint *ret)
+static void hint_junk(const void *octets, uint32_t len, struct namemap_hint *ret)
 {
     uint8_t *exact = malloc(len > 0 ? len : 1);
 
@@ -194,9 +194,9 @@ static void hint_junk(const void *octets, uint32_t len, struct zone_hint *ret)
     memcpy(exact, octets, len);
     memset(ret, 0xff, sizeof(*ret));
     zone_hint(&table, exact + (len > 0 ? 0 : 1), len, ret);
-    ck_assert_uint_le(ret->count, ZONE_HINT_SLOTS);
+    ck_assert_uint_le(ret->count, NAMEMAP_HINTS);
     for (unsigned i = 0; i < ret->count; i++) {
-        ck_assert_uint_le(ret->slots[i], table.mask);
+        ck_assert_uint_le(ret->slots[i], table.names.mask);
     }
     zone_fetch(&table, ret, 1);
     free(exact);
@@ -205,7 +205,7 @@ static void hint_junk(const void *octets, uint32_t len, struct zone_hint *ret)
 START_TEST(hints_of_junk)
 {
     struct random random = {.state = walk.seed};
-    struct zone_hint hint;
+    struct namemap_hint hint;
     struct name name;
     uint8_t octets[JUNK_MOST];
 
@@ -240,7 +240,7 @@ END_TEST
 START_TEST(deepest_zone)
 {
     char text[NAME_TEXT_MAX] = "";
-    struct zone_hint hint;
+    struct namemap_hint hint;
     struct name name;
 
     for (int i = 0; i < 127; i++) {
