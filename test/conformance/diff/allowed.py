@@ -125,6 +125,12 @@ def _(query, configuration, theirs, ours):
     return configuration.name == "broken streams, pool" and "eof" in codes_seen(query, ours) and theirs["reply"] == ours["reply"]
 
 
+@rule("Better by default: a server that closes all its connections at once (78)", {"seen.count", "seen.upstream"})
+def _(query, configuration, theirs, ours):
+    closed = {"eof", "rst", "half"} & set(codes_seen(query, ours))
+    return configuration.name == "broken streams, no pool" and closed and len(ours["seen"]) > len(theirs["seen"]) and theirs["reply"] == ours["reply"]
+
+
 @rule("Better by default: next, but no stanza further down is for the name (56)",
       {"reply.flags", "reply.rcode", "reply.answer", "reply.authority", "reply.additional", "reply.opt"})
 def _(query, configuration, theirs, ours):
