@@ -88,6 +88,7 @@ struct conn {
     uint32_t in_len;
     uint64_t dialled_ns;
     uint64_t heard_ns; /* when something last came */
+    uint64_t acknowledged_ns; /* when the kernel was last told to acknowledge it at once */
     bool answered;     /* an exchange has been */
     struct conn *chain; /* doomed or graveyard */
 };

@@ -16,10 +16,14 @@
 #include "transport.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+
+enum { FEW_IN_FLIGHT = 8, ACKNOWLEDGE_NS = 1000 * 1000 };
 
 /* --- octets ------------------------------------------------------------------------------------------------------- */
 
@@ -254,16 +258,35 @@ static bool read_once(struct conn *conn, const struct stream_io *io, struct read
     return more && !r->ended;
 }
 
+static uint32_t in_flight_on(struct conn *conn)
+{
+    pthread_mutex_lock(&conn->loop->lock);
+    uint32_t count = conn->in_flight;
+    pthread_mutex_unlock(&conn->loop->lock);
+    return count;
+}
+
 /* The last answer has come, but octets are left over on one side: the peer is out of step. */
 static bool out_of_step(struct conn *conn, const struct reading *r)
 {
-    if (conn->in_len == 0 && !r->unsent) {
+    return (conn->in_len > 0 || r->unsent) && in_flight_on(conn) == 0;
+}
+
+/* Others wait on a shared conn for what may be kept back. With many in flight the next query will say soon what has come, and the server's answers
+ * travel together meanwhile, so then it is not said each time. */
+static bool owes_acknowledgement(struct conn *conn)
+{
+    if (conn->node.limit == 1) {
         return false;
     }
-    pthread_mutex_lock(&conn->loop->lock);
-    bool last = conn->in_flight == 0;
-    pthread_mutex_unlock(&conn->loop->lock);
-    return last;
+    uint32_t count = in_flight_on(conn);
+    return count > 0 && (count <= FEW_IN_FLIGHT || conn->heard_ns - conn->acknowledged_ns >= ACKNOWLEDGE_NS);
+}
+
+void conn_stream_acknowledge(struct conn *conn)
+{
+    conn->acknowledged_ns = conn->heard_ns;
+    (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_QUICKACK, &(int){1}, sizeof(int));
 }
 
 /* Before the next read: it may need the room in which the answers lie. */
@@ -289,6 +312,9 @@ static void read_all(struct conn *conn, const struct stream_io *io)
     } else if (r.answers > 0 && out_of_step(conn, &r)) {
         conn_fail(conn, EBADMSG, PHASE_READ);
     } else {
+        if (r.answers > 0 && owes_acknowledgement(conn)) {
+            conn_stream_acknowledge(conn);
+        }
         for (; r.answers > 0; r.answers--) {
             conn_release(conn, true, conn->heard_ns);
         }

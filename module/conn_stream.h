@@ -39,6 +39,10 @@ static inline bool conn_stream_more(const struct conn *conn, const struct stream
     return !conn->drained || (io->holds != NULL && io->holds(conn));
 }
 
+/** Acknowledges at once what has come. A server with Nagle's algorithm on keeps what it would send next until then, and the kernel would wait for
+ *  the next query, or 40 ms, to say so. */
+void conn_stream_acknowledge(struct conn *conn);
+
 /** Plain reads and writes of the socket, keeping conn->drained. */
 ssize_t conn_stream_recv(struct conn *conn, uint8_t *buf, size_t len);
 ssize_t conn_stream_transmit(struct conn *conn, const uint8_t *buf, size_t len);

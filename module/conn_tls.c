@@ -14,8 +14,6 @@
 #include "transport.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -156,8 +154,7 @@ ssize_t conn_tls_read(struct conn *conn, uint8_t *buf, size_t len)
     }
     ssize_t r = failure(conn, n);
     if (r == -EAGAIN && BIO_number_read(SSL_get_rbio(conn->ssl)) != before) {
-        /* tickets: where the server has Nagle's algorithm on, the first answer waits until they are acknowledged */
-        (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_QUICKACK, &(int){1}, sizeof(int));
+        conn_stream_acknowledge(conn); /* tickets, which the first answer would wait for */
     }
     return r;
 }

@@ -58,6 +58,33 @@ START_TEST(one_write_for_a_batch)
 }
 END_TEST
 
+static void some_are_slow(void *arg, const struct tls_seen *query, struct tls_rule *rule)
+{
+    rule->delay_ms = strncmp(query->name, "slow", 4) == 0 ? 10 : 0;
+}
+
+/* The server has Nagle's algorithm on: its second answer leaves when the first one is acknowledged,
+ * which the kernel puts off for 40 ms where nothing else is to be sent. */
+START_TEST(nagle)
+{
+    uint64_t best_ns = UINT64_MAX;
+    struct host *host = open_pair(_i, "pipeline 4");
+    tls_upstream_script(up, some_are_slow, NULL);
+    for (unsigned i = 0; i < 40; i++) { /* at first the kernel puts nothing off */
+        ask_good(host, "quick.test");
+    }
+    for (unsigned round = 0; round < 5; round++) {
+        uint64_t slow = host_send(host, "slow.test");
+        ask_good(host, "quick.test");
+        const struct outcome *outcome = host_wait(host, slow, 5000);
+        ck_assert(outcome_good(outcome, "slow.test"));
+        best_ns = outcome->elapsed_ns < best_ns ? outcome->elapsed_ns : best_ns;
+    }
+    ck_assert_uint_lt(best_ns, 35000000);
+    host_close(host);
+}
+END_TEST
+
 /* More connections than a batch gathers for. */
 START_TEST(many_connections_in_a_batch)
 {
@@ -352,6 +379,7 @@ int main(void)
     tcase_add_checked_fixture(tcase, fixture_setup, fixture_teardown);
     tcase_add_loop_test(tcase, any_order, 0, VARIANTS);
     tcase_add_loop_test(tcase, one_write_for_a_batch, 0, VARIANTS);
+    tcase_add_loop_test(tcase, nagle, 0, VARIANTS);
     tcase_add_loop_test(tcase, many_connections_in_a_batch, 0, VARIANTS);
     tcase_add_loop_test(tcase, batch_on_dead_connection_case_49, 0, VARIANTS);
     tcase_add_loop_test(tcase, limit_per_connection, 0, VARIANTS);
