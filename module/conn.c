@@ -333,6 +333,14 @@ void conn_break(struct conn *conn, int sys_errno)
     loop_doom(conn->loop, conn);
 }
 
+bool conn_is_closing(struct conn *conn)
+{
+    pthread_mutex_lock(&conn->loop->lock);
+    bool closing = conn->closing;
+    pthread_mutex_unlock(&conn->loop->lock);
+    return closing;
+}
+
 bool conn_rekey(struct conn *conn, struct exchange *x, uint32_t seq, uint32_t key)
 {
     pthread_mutex_lock(&conn->loop->lock);
@@ -493,10 +501,16 @@ static struct exchange *fail_all(struct conn *conn, int sys_errno, enum phase ph
     struct loop *loop = conn->loop;
     uint64_t now = services_mono(loop->services);
     struct exchange *failed = NULL;
+    pthread_mutex_lock(&conn->io);
+    uint32_t unwritten = conn->out_count;
+    pthread_mutex_unlock(&conn->io);
     pthread_mutex_lock(&loop->lock);
     die_locked(conn, sys_errno, phase);
     bool several = conn->in_flight > 1;
-    bool silent = conn->in_len == 0 && sys_errno != EBADMSG && sys_errno != ETIMEDOUT && sys_errno != ECANCELED;
+    bool written = conn->in_flight > unwritten;
+    /* a write that fails with a time-out shows a connection that died while it was idle */
+    bool mute = sys_errno == ETIMEDOUT && conn->fail_phase != PHASE_WRITE;
+    bool silent = conn->in_len == 0 && sys_errno != EBADMSG && !mute && sys_errno != ECANCELED;
     if (conn->answered && closed_by_peer(sys_errno)) {
         transport_note_close(conn->transport, now);
     }
@@ -511,7 +525,7 @@ static struct exchange *fail_all(struct conn *conn, int sys_errno, enum phase ph
         failed = x;
     }
     pthread_mutex_unlock(&loop->lock);
-    if (several && silent && conn->fail_phase != PHASE_WRITE) { /* what could not be written is not what it was cut off for */
+    if (several && silent && written) { /* else it cannot have been cut off for that */
         transport_note_cut(conn->transport);
     }
     return failed;

@@ -73,8 +73,9 @@ struct conn {
 
     /* guarded by io: the stream's writing side, and both sides of TLS and HTTP/2. Taken before loop->lock, held over send and recv */
     pthread_mutex_t io;
-    uint8_t *out; /* what the kernel has not taken yet */
+    uint8_t *out; /* what the kernel has not taken yet, or has not been offered (cork.c) */
     uint32_t out_len;
+    uint32_t out_count; /* messages of which something is in it, or was when it was last offered */
     struct ssl_st *ssl;
     struct h2 *h2;
     bool drained; /* the last recv emptied the socket */
@@ -139,6 +140,9 @@ bool conn_disarm(struct conn *conn, struct exchange *x, uint32_t seq, int sys_er
 
 /** Marks the conn dead, to be failed and closed by its loop. The caller has it pinned. Any thread. */
 void conn_break(struct conn *conn, int sys_errno);
+
+/** Whether it has been handed over for closing. The caller has it pinned. Any thread. */
+bool conn_is_closing(struct conn *conn);
 
 /** Changes what the answer to an armed exchange is found by. @return false when it has ended */
 bool conn_rekey(struct conn *conn, struct exchange *x, uint32_t seq, uint32_t key);

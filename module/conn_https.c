@@ -99,8 +99,11 @@ static void https_forget(struct conn *conn, uint32_t key)
 {
     pthread_mutex_lock(&conn->io);
     h2_cancel(conn->h2, (int32_t)key);
-    (void)flush_locked(conn);
+    int err = flush_locked(conn);
     pthread_mutex_unlock(&conn->io);
+    if (err != 0) {
+        conn_break(conn, err);
+    }
 }
 
 /* A response that carries a message: copied into the arena, where answers wait for their delivery. */

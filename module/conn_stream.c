@@ -23,7 +23,11 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-enum { FEW_IN_FLIGHT = 8, ACKNOWLEDGE_NS = 1000 * 1000 };
+enum {
+    FEW_IN_FLIGHT = 8,
+    ACKNOWLEDGE_NS = 1000 * 1000,
+    KEPT_MAX = 16 * 1024, /* a TLS record: to keep more for it would win nothing */
+};
 
 /* --- octets ------------------------------------------------------------------------------------------------------- */
 
@@ -66,6 +70,7 @@ int conn_stream_push(struct conn *conn, const struct stream_io *io)
     }
     free(conn->out);
     conn->out = NULL;
+    conn->out_count = 0;
     return 0;
 }
 
@@ -78,13 +83,18 @@ static int keep_rest(struct conn *conn, const uint8_t *rest, uint32_t len)
     memcpy(out + conn->out_len, rest, len);
     conn->out = out;
     conn->out_len += len;
+    conn->out_count++;
     return 0;
 }
 
 int conn_stream_put(struct conn *conn, const struct stream_io *io, const uint8_t *data, uint32_t len)
 {
     uint32_t at = 0;
-    while (conn->out_len == 0 && at < len) {
+    if (conn->out_len > 0) {
+        int err = keep_rest(conn, data, len);
+        return err != 0 ? err : conn_stream_push(conn, io);
+    }
+    while (at < len) {
         ssize_t n = io->write(conn, data + at, len - at);
         if (n == -EAGAIN) {
             break;
@@ -100,8 +110,8 @@ int conn_stream_put(struct conn *conn, const struct stream_io *io, const uint8_t
 int conn_stream_send(struct conn *conn, const struct stream_io *io, const uint8_t *frame, uint32_t len)
 {
     pthread_mutex_lock(&conn->io);
-    bool shared = conn->node.limit > 1;
-    int err = shared && cork_hold(conn) ? keep_rest(conn, frame, len) : conn_stream_put(conn, io, frame, len);
+    bool keep = conn->node.shareable && conn->out_len < KEPT_MAX && cork_hold(conn);
+    int err = keep ? keep_rest(conn, frame, len) : conn_stream_put(conn, io, frame, len);
     pthread_mutex_unlock(&conn->io);
     return err;
 }
@@ -269,14 +279,15 @@ static uint32_t in_flight_on(struct conn *conn)
 /* The last answer has come, but octets are left over on one side: the peer is out of step. */
 static bool out_of_step(struct conn *conn, const struct reading *r)
 {
-    return (conn->in_len > 0 || r->unsent) && in_flight_on(conn) == 0;
+    bool unsent = r->unsent && !conn->node.shareable; /* on a shared one they may be a batch's that has not been sent yet */
+    return (conn->in_len > 0 || unsent) && in_flight_on(conn) == 0;
 }
 
 /* Others wait on a shared conn for what may be kept back. With many in flight the next query will say soon what has come, and the server's answers
  * travel together meanwhile, so then it is not said each time. */
 static bool owes_acknowledgement(struct conn *conn)
 {
-    if (conn->node.limit == 1) {
+    if (!conn->node.shareable) {
         return false;
     }
     uint32_t count = in_flight_on(conn);

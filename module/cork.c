@@ -5,7 +5,7 @@
  *
  * Failure modes: the connection cannot be written to: it is closed by its loop, and what was in flight on it is tried elsewhere, as if it had died a
  * moment later. More connections than the cork knows: the others are written to at once. Somebody else has something to send meanwhile: he finds
- * octets waiting and leaves his with them, or sends all of them.
+ * octets waiting and sends them with his.
  */
 #include "cork.h"
 
@@ -17,21 +17,22 @@
 enum { CONNS = 16 };
 
 static _Thread_local struct {
-    bool in;
+    uint32_t calls; /* one inside the other */
+    bool several;   /* of the outermost */
     uint32_t count;
     struct conn *conns[CONNS]; /* pinned */
 } cork;
 
-bool cork_begin(void)
+void cork_begin(bool several)
 {
-    bool first = !cork.in;
-    cork.in = true;
-    return first;
+    if (cork.calls++ == 0) {
+        cork.several = several;
+    }
 }
 
 bool cork_hold(struct conn *conn)
 {
-    if (!cork.in) {
+    if (cork.calls != 1 || !cork.several) {
         return false;
     }
     for (uint32_t i = 0; i < cork.count; i++) {
@@ -49,18 +50,25 @@ bool cork_hold(struct conn *conn)
 
 static void flush(struct conn *conn)
 {
+    struct loop *loop = conn->loop;
     pthread_mutex_lock(&conn->io);
     int err = conn->ops->flush(conn);
     pthread_mutex_unlock(&conn->io);
     if (err != 0) {
         conn_break(conn, err);
     }
+    bool closing = conn_is_closing(conn);
     conn_unpin(conn);
+    if (closing) {
+        loop_wake(loop); /* it may have waited for that */
+    }
 }
 
 void cork_end(void)
 {
-    cork.in = false;
+    if (--cork.calls > 0) {
+        return;
+    }
     for (uint32_t i = 0; i < cork.count; i++) {
         flush(cork.conns[i]);
     }

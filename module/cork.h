@@ -8,10 +8,11 @@
 
 struct conn;
 
-/** From here on the calling thread keeps what it sends on shared connections. @return false when it does so already: then the end is not the caller's */
-bool cork_begin(void);
+/** Begins a call of the host's. With several queries the calling thread keeps from here on what it sends on shared connections; not so in a call that the
+ *  host makes from inside another one: that may be for an engine whose end nobody holds up. */
+void cork_begin(bool several);
 
-/** Sends what has been kept. */
+/** Ends it: what has been kept is sent. Until it returns the caller's instance, and so its engine, must not end. */
 void cork_end(void);
 
 /** Whether a message for this connection may wait for cork_end, which then calls the connection's flush. conn->io held. */

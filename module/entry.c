@@ -117,10 +117,11 @@ static int32_t forward_serve_batch(struct fwd_instance *instance, struct fwd_que
     }
     stanza_fetch(&instance->stanzas[0]); /* the only one of many an instance */
     forward_fetch(instance, queries, count);
-    if (!instance_enter(instance, count)) {
+    bool several = count > 1;
+    if (!instance_enter(instance, count + several)) { /* one for this call itself: all queries may have ended before what it kept is sent */
         return FWD_ERR_STATE;
     }
-    bool corked = count > 1 && cork_begin();
+    cork_begin(several);
     for (uint32_t i = 0; i < count; i++) {
         struct fwd_query *query = (struct fwd_query *)((char *)queries + (size_t)i * stride);
         forward_serve(instance, query);
@@ -128,8 +129,9 @@ static int32_t forward_serve_batch(struct fwd_instance *instance, struct fwd_que
             instance_leave(instance);
         }
     }
-    if (corked) {
-        cork_end();
+    cork_end();
+    if (several) {
+        instance_leave(instance);
     }
     return FWD_OK;
 }
@@ -249,7 +251,9 @@ static int32_t proxies_exchange(struct fwd_proxy *proxy, struct fwd_query *query
     if (!instance_enter(instance, 1)) {
         return FWD_ERR_STATE;
     }
+    cork_begin(false);
     forward_exchange(proxy, query, options);
+    cork_end();
     if (query->verdict != FWD_VERDICT_ACCEPTED) {
         instance_leave(instance);
     }

@@ -238,6 +238,9 @@ static void instance_free(struct fwd_instance *instance)
 
 static bool has_scopes(const struct config_stanza *stanza)
 {
+    if (stanza->options->source_address.scope_id != 0) {
+        return true;
+    }
     for (uint32_t i = 0; i < stanza->to_count; i++) {
         if (stanza->to[i].addr.scope_id != 0) {
             return true;
