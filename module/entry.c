@@ -14,6 +14,7 @@
 #include "info.h"
 #include "instance.h"
 #include "loop.h"
+#include "match.h"
 #include "metrics.h"
 #include "query.h"
 #include "stanza.h"
@@ -100,7 +101,7 @@ static int32_t forward_match(struct fwd_instance *instance, const uint8_t *qname
     if (instance == NULL || qname == NULL || wire_name_len(qname, len) != len) {
         return FWD_ERR_ARG;
     }
-    return instance_match(instance, 0, qname, len) != NULL;
+    return match_find(instance, 0, qname, len) != NULL;
 }
 
 static int32_t forward_serve_batch(struct fwd_instance *instance, struct fwd_query *queries, uint32_t count)
@@ -116,7 +117,7 @@ static int32_t forward_serve_batch(struct fwd_instance *instance, struct fwd_que
         return FWD_ERR_ABI;
     }
     stanza_fetch(&instance->stanzas[0]); /* the only one of many an instance */
-    forward_fetch(instance, queries, count);
+    match_fetch(instance, queries, count);
     bool several = count > 1;
     if (!instance_enter(instance, count + several)) { /* one for this call itself: all queries may have ended before what it kept is sent */
         return FWD_ERR_STATE;

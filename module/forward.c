@@ -18,6 +18,7 @@
 #include "health.h"
 #include "instance.h"
 #include "loop.h"
+#include "match.h"
 #include "policy.h"
 #include "race.h"
 #include "random.h"
@@ -37,7 +38,6 @@ enum {
     /* attempts that may fail at once in a row, where max_connect_attempts sets no limit: serve must not spin for 5 s */
     MAX_INSTANT_FAILURES = 64,
     MAX_FREE_RETRIES = 16,
-    FETCHED = 64, /* queries of a batch that are looked at ahead */
 };
 
 /* What is to be done with a query next. */
@@ -304,7 +304,7 @@ static bool is_last_stanza(const struct query *q)
 /* Case 56: hands the query to the next forward; the end of the chain is the host's. */
 static enum step leave_stanza(struct query *q, const struct outcome *outcome, uint32_t rcode, struct loop_done *ret)
 {
-    struct stanza *next = instance_match(q->instance, q->stanza->index + 1, q->first.x.wire + WIRE_HEADER,
+    struct stanza *next = match_find(q->instance, q->stanza->index + 1, q->first.x.wire + WIRE_HEADER,
                                          q->first.x.query.qname_len);
     if (next == NULL) {
         return end_answered(q, FWD_KIND_NEXT, outcome, rcode, ret);
@@ -622,40 +622,13 @@ static void launch(struct query *q, enum step step, struct loop_done *done, stru
     query_free(slab, q);
 }
 
-/* Nothing has been checked yet. */
-static void hint(const struct fwd_instance *instance, const struct fwd_query *query, struct namemap_hint *ret)
-{
-    struct suffixes name;
-    ret->count = 0;
-    if (query->wire == NULL || query->wire_len <= WIRE_HEADER) {
-        return;
-    }
-    const uint8_t *qname = query->wire + WIRE_HEADER;
-    if (suffixes_init(&name, qname, wire_name_len(qname, query->wire_len - WIRE_HEADER))) {
-        namemap_hint(&instance->index, &name, ret);
-    }
-}
-
-void forward_fetch(const struct fwd_instance *instance, const struct fwd_query *queries, uint32_t count)
-{
-    struct namemap_hint hints[FETCHED];
-    if (count < 2 || !namemap_is_large(&instance->index)) {
-        return;
-    }
-    count = count < FETCHED ? count : FETCHED;
-    for (uint32_t i = 0; i < count; i++) {
-        hint(instance, (const struct fwd_query *)((const char *)queries + (size_t)i * queries->struct_size), &hints[i]);
-    }
-    namemap_fetch(&instance->index, hints, count);
-}
-
 void forward_serve(struct fwd_instance *instance, struct fwd_query *query)
 {
     struct wire_query parsed;
     if (!accept(query, &parsed)) {
         return;
     }
-    struct stanza *stanza = instance_match(instance, 0, query->wire + WIRE_HEADER, parsed.qname_len);
+    struct stanza *stanza = match_find(instance, 0, query->wire + WIRE_HEADER, parsed.qname_len);
     if (stanza == NULL) {
         query->verdict = FWD_VERDICT_NEXT; /* case 42 */
         return;

@@ -63,9 +63,6 @@ static inline void stanza_leave(const struct stanza *stanza, struct proxy_set *s
     }
 }
 
-/** Has the processor bring what a batch of queries will look at in a large index of stanzas. */
-void forward_fetch(const struct fwd_instance *instance, const struct fwd_query *queries, uint32_t count);
-
 /** Serves one query: writes verdict, rcode, error, handle and detail. The instance has been entered for it; the caller leaves it for every query
  *  that is not accepted. */
 void forward_serve(struct fwd_instance *instance, struct fwd_query *query);

@@ -13,6 +13,7 @@
 #include "config_share.h"
 #include "engine.h"
 #include "error.h"
+#include "match.h"
 #include "pages.h"
 #include "resolve.h"
 #include "slab.h"
@@ -75,28 +76,6 @@ static int resolve_names(struct config *config, struct fwd_error *error)
     return r;
 }
 
-static bool index_excepts(struct stanza *stanza)
-{
-    const struct config_stanza *config = stanza->config;
-    if (config->except_count == 0) {
-        return true;
-    }
-    stanza->except = arena_zeroed(&stanza->instance->arena, 1, sizeof(*stanza->except));
-    if (stanza->except == NULL || !namemap_init(stanza->except, config->except_count)) {
-        return false;
-    }
-    for (uint32_t i = config->except_count; i-- > 0;) {
-        namemap_add(stanza->except, i, config->except[i].wire, config->except[i].wire_len);
-    }
-    return true;
-}
-
-/* The stanza takes whatever comes: then there is nothing to compare. */
-static bool takes_all(const struct config_stanza *stanza)
-{
-    return stanza->from.wire_len == 1 && stanza->except_count == 0;
-}
-
 /* A stanza without its upstreams. */
 static bool init_stanza(struct fwd_instance *instance, uint32_t index)
 {
@@ -105,12 +84,8 @@ static bool init_stanza(struct fwd_instance *instance, uint32_t index)
     stanza->options = stanza->config->options;
     stanza->instance = instance;
     stanza->index = index;
-    instance->first_all |= index == 0 && takes_all(stanza->config);
     instance->races |= stanza->options->retransmit_ns > 0;
-    if (instance->index.slots != NULL) {
-        namemap_add(&instance->index, index, stanza->config->from.wire, stanza->config->from.wire_len);
-    }
-    return index_excepts(stanza);
+    return match_add(stanza);
 }
 
 static int open_refresh(struct fwd_instance *instance, struct stanza *stanza, struct fwd_error *error)
@@ -147,7 +122,8 @@ static int open_proxies(struct fwd_instance *instance, struct stanza *stanza, st
     return 0;
 }
 
-static bool make_tables(struct fwd_instance *instance)
+/* Room for the upstreams of all stanzas. */
+static bool make_proxies(struct fwd_instance *instance)
 {
     const struct config *config = instance->config;
     size_t proxies = 0;
@@ -156,20 +132,12 @@ static bool make_tables(struct fwd_instance *instance)
     }
     bool one = proxies == 1 && config->stanza_count == 1;
     instance->proxies = one ? &instance->stanzas[0].item : arena_zeroed(&instance->arena, proxies, sizeof(*instance->proxies));
-    if (config->stanza_count == 1 && takes_all(&config->stanzas[0])) {
-        return instance->proxies != NULL;
-    }
-    if (instance->proxies == NULL || !namemap_init(&instance->index, config->stanza_count)) {
-        return false;
-    }
-    instance->index.items = (const char *)instance->stanzas;
-    instance->index.item_size = sizeof(*instance->stanzas);
-    return true;
+    return instance->proxies != NULL;
 }
 
 static int open_stanzas(struct fwd_instance *instance, struct fwd_error *error)
 {
-    if (!make_tables(instance)) {
+    if (!make_proxies(instance) || !match_init(instance)) {
         return out_of_memory(error);
     }
     instance->stanza_count = (uint32_t)instance->config->stanza_count;
@@ -225,12 +193,7 @@ static void instance_free(struct fwd_instance *instance)
     if (instance->engine != NULL) {
         engine_release(instance->engine);
     }
-    for (uint32_t i = 0; i < instance->stanza_count; i++) {
-        if (instance->stanzas[i].except != NULL) {
-            namemap_fini(instance->stanzas[i].except);
-        }
-    }
-    namemap_fini(&instance->index);
+    match_fini(instance);
     arena_free(&instance->arena);
     config_leave(instance->config);
     give_room(instance);
@@ -518,44 +481,4 @@ struct fwd_proxy *instance_proxy(struct fwd_instance *instance, uint32_t index)
         stanza_leave(stanza, set);
     }
     return proxy;
-}
-
-static bool excepted(const struct stanza *stanza, const struct suffixes *name)
-{
-    if (stanza->except == NULL || name->len == stanza->config->from.wire_len) {
-        return false; /* FROM itself is always allowed */
-    }
-    for (uint32_t i = 0; i < name->count; i++) {
-        if (namemap_find(stanza->except, name, i) != NAMEMAP_NONE) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Of each zone at or above the name the first stanza that matches; of those the first in the file. */
-static uint32_t match(const struct fwd_instance *instance, uint32_t from, const struct suffixes *name)
-{
-    uint32_t best = instance->stanza_count;
-    for (uint32_t i = 0; i < name->count; i++) {
-        uint32_t at = namemap_find(&instance->index, name, i);
-        while (at < best && (at < from || excepted(&instance->stanzas[at], name))) {
-            at = namemap_next(&instance->index, at);
-        }
-        best = at < best ? at : best;
-    }
-    return best;
-}
-
-struct stanza *instance_match(struct fwd_instance *instance, uint32_t from, const uint8_t *qname, uint32_t len)
-{
-    struct suffixes name;
-    if (from == 0 && instance->first_all) { /* as most instances say: then there is nothing to compare */
-        return &instance->stanzas[0];
-    }
-    if (instance->index.slots == NULL || !suffixes_init(&name, qname, len)) {
-        return NULL;
-    }
-    uint32_t found = match(instance, from, &name);
-    return found < instance->stanza_count ? &instance->stanzas[found] : NULL;
 }

@@ -70,6 +70,3 @@ void instance_rest(struct fwd_instance *instance);
 /** fwd.proxy/1 count and at. */
 uint32_t instance_proxies(struct fwd_instance *instance);
 struct fwd_proxy *instance_proxy(struct fwd_instance *instance, uint32_t index);
-
-/** The first stanza from index on that matches the name (case 41), or NULL. */
-struct stanza *instance_match(struct fwd_instance *instance, uint32_t from, const uint8_t *qname, uint32_t len);
