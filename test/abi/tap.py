@@ -1,6 +1,7 @@
 """Runs the unittest cases of the main module and prints TAP, so that each case counts as those of libcheck do."""
 
 import sys
+import traceback
 import unittest
 
 
@@ -30,6 +31,12 @@ class Result(unittest.TestResult):
         super().addError(test, err)
         self.report("not ok", test)
         print(self.errors[-1][1], file=sys.stderr)
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self.report("not ok", subtest)
+            print("".join(traceback.format_exception(*err)), file=sys.stderr)
 
 
 def main():
