@@ -20,7 +20,7 @@ enum instance_state { INSTANCE_CREATED, INSTANCE_STARTED, INSTANCE_DRAINING, INS
 /** With very many instances none is in the cache when its query comes, so what that looks at lies side by side: here, and in the stanzas behind. */
 struct fwd_instance {
     alignas(2 * CACHE_LINE) atomic_int state;
-    atomic_uint in_flight; /* accepted and not yet delivered, and those that serve has in hand */
+    atomic_uint in_flight; /* accepted and not yet delivered, those that serve has in hand, and one for each serve of several */
     uint32_t stanza_count;
     bool races;     /* a stanza has retransmit */
     bool first_all; /* the first stanza takes whatever comes */
