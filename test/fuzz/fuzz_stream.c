@@ -89,7 +89,7 @@ static bool judge(const uint8_t *stream, size_t len, uint16_t id, size_t *ret_en
         memcpy(copy, stream + at + 2, size);
         at += 2 + size;
         enum wire_answer answer = wire_answer_check(copy, &size, question, &query, id);
-        if (answer == ANSWER_GOOD) {
+        if (answer == ANSWER_GOOD || answer == ANSWER_BARE) {
             *ret_end = at;
             return true;
         }

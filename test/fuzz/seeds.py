@@ -90,6 +90,7 @@ STREAMS = {
     "twice": pieces(GOOD + GOOD, 255),
     "half": pieces(GOOD[:20], 7),
     "wrong-id-first": pieces(WRONG_ID + WRONG_ID + GOOD, 50),
+    "error-without-question": pieces(frame(header(flags=0x8182, qd=0)) + GOOD, 255),
     "bad-first": pieces(frame(ANSWERS["other-name"]) + GOOD, 255),
     "empty-frame": pieces(b"\0\0" + GOOD, 255),
     "behind-the-answer": pieces(GOOD + b"\xff\xff\1", 255),
