@@ -4,7 +4,8 @@
  * its chunk begins. Whoever looks at one of very many pieces finds its page in the TLB; and things made at the same time lie together, so that
  * chunks become empty together too, and then go.
  *
- * Failure modes: NULL when there is no memory for another chunk. One piece that stays keeps its chunk; its other pieces are used again.
+ * Failure modes: NULL when there is no memory for another chunk. One piece that stays keeps its chunk; its other pieces are used again. What uses a
+ * piece after it was given back is found by AddressSanitizer, as it would be after free.
  */
 #include "slab.h"
 
@@ -15,6 +16,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#if __has_include(<sanitizer/asan_interface.h>)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(at, len)
+#define ASAN_UNPOISON_MEMORY_REGION(at, len)
+#endif
 
 struct slab_chunk {
     alignas(SLAB_ALIGN) struct slab_chunk *next; /* of those with room */
@@ -55,6 +63,7 @@ static struct slab_chunk *open_chunk(struct slab *slab)
             return NULL;
         }
         *chunk = (struct slab_chunk){.fresh = sizeof(*chunk)};
+        ASAN_POISON_MEMORY_REGION(chunk + 1, PAGES_HUGE - sizeof(*chunk));
         link_chunk(slab, chunk);
     }
     return slab->open;
@@ -70,6 +79,7 @@ static void *take_from(const struct slab *slab, struct slab_chunk *chunk)
         chunk->fresh += slab->size;
     }
     chunk->live++;
+    ASAN_UNPOISON_MEMORY_REGION(piece, slab->size);
     return piece;
 }
 
@@ -96,6 +106,7 @@ void slab_give(struct slab *slab, void *piece)
         link_chunk(slab, chunk);
     }
     memcpy(piece, &chunk->given, sizeof(chunk->given));
+    ASAN_POISON_MEMORY_REGION((char *)piece + sizeof(chunk->given), slab->size - sizeof(chunk->given));
     chunk->given = piece;
     bool empty = --chunk->live == 0;
     if (empty) {

@@ -21,6 +21,17 @@ enum {
     THREADS = 4,
 };
 
+#if defined(__SANITIZE_ADDRESS__)
+#define WITH_ASAN
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define WITH_ASAN
+#endif
+#endif
+#ifdef WITH_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
+
 static const size_t sizes[] = {SLAB_ALIGN, 3 * SLAB_ALIGN, EXACT, EXACT + SLAB_ALIGN, ROOM / 2 / SLAB_ALIGN * SLAB_ALIGN, ROOM};
 enum { SIZES = sizeof(sizes) / sizeof(*sizes) };
 
@@ -208,6 +219,36 @@ START_TEST(threads)
 }
 END_TEST
 
+#ifdef WITH_ASAN
+/* Who goes on using a piece that he gave back is caught, though its memory is not free; so is who leaves his piece. */
+START_TEST(only_taken_pieces_may_be_touched)
+{
+    struct slab slab = SLAB_INIT(sizes[_i]);
+    bool several = ROOM / slab.size > 1;
+    uint8_t *kept = slab_take(&slab), *gone = several ? slab_take(&slab) : NULL;
+
+    ck_assert_ptr_null(__asan_region_is_poisoned(kept, slab.size));
+    if (several) {
+        slab_give(&slab, gone);
+        bool all = true;
+        for (size_t at = sizeof(void *); at < slab.size; at++) { /* before it lies what links it */
+            all &= __asan_address_is_poisoned(gone + at) == 1;
+        }
+        ck_assert(all);
+        ck_assert_ptr_eq(slab_take(&slab), gone);
+        ck_assert_ptr_null(__asan_region_is_poisoned(gone, slab.size));
+    }
+    if (ROOM / slab.size > 2) {
+        ck_assert_int_eq(__asan_address_is_poisoned(gone + slab.size), 1);
+    }
+    if (several) {
+        slab_give(&slab, gone);
+    }
+    slab_give(&slab, kept);
+}
+END_TEST
+#endif
+
 int main(int argc, char **argv)
 {
     Suite *suite = suite_create("slab");
@@ -217,6 +258,9 @@ int main(int argc, char **argv)
     tcase_add_loop_test(tcase, chunks_fill_and_go, 0, SIZES);
     tcase_add_test(tcase, walk_of_takes_and_gives);
     tcase_add_test(tcase, threads);
+#ifdef WITH_ASAN
+    tcase_add_loop_test(tcase, only_taken_pieces_may_be_touched, 0, SIZES);
+#endif
     suite_add_tcase(suite, tcase);
     return suite_run(suite);
 }
