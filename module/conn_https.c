@@ -186,7 +186,9 @@ static void read_all(struct conn *conn)
     } while (r.more);
     if (n <= 0 && n != -EAGAIN) {
         conn_fail(conn, (int)-n, PHASE_READ);
+        return;
     }
+    conn_stream_acknowledge_awaited(conn); /* the HEADERS of a response, or one of several */
 }
 
 static void https_event(struct conn *conn, uint32_t events)

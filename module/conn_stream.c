@@ -283,21 +283,18 @@ static bool out_of_step(struct conn *conn, const struct reading *r)
     return (conn->in_len > 0 || unsent) && in_flight_on(conn) == 0;
 }
 
-/* Others wait on a shared conn for what may be kept back. With many in flight the next query will say soon what has come, and the server's answers
- * travel together meanwhile, so then it is not said each time. */
-static bool owes_acknowledgement(struct conn *conn)
-{
-    if (!conn->node.shareable) {
-        return false;
-    }
-    uint32_t count = in_flight_on(conn);
-    return count > 0 && (count <= FEW_IN_FLIGHT || conn->heard_ns - conn->acknowledged_ns >= ACKNOWLEDGE_NS);
-}
-
 void conn_stream_acknowledge(struct conn *conn)
 {
     conn->acknowledged_ns = conn->heard_ns;
     (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_QUICKACK, &(int){1}, sizeof(int));
+}
+
+void conn_stream_acknowledge_awaited(struct conn *conn)
+{
+    uint32_t count = in_flight_on(conn);
+    if (count > 0 && (count <= FEW_IN_FLIGHT || conn->heard_ns - conn->acknowledged_ns >= ACKNOWLEDGE_NS)) {
+        conn_stream_acknowledge(conn);
+    }
 }
 
 /* Before the next read: it may need the room in which the answers lie. */
@@ -323,8 +320,8 @@ static void read_all(struct conn *conn, const struct stream_io *io)
     } else if (r.answers > 0 && out_of_step(conn, &r)) {
         conn_fail(conn, EBADMSG, PHASE_READ);
     } else {
-        if (r.answers > 0 && owes_acknowledgement(conn)) {
-            conn_stream_acknowledge(conn);
+        if (conn->in_len > 0 || (r.answers > 0 && conn->node.shareable)) { /* half an answer, or one of several */
+            conn_stream_acknowledge_awaited(conn);
         }
         for (; r.answers > 0; r.answers--) {
             conn_release(conn, true, conn->heard_ns);

@@ -43,6 +43,10 @@ static inline bool conn_stream_more(const struct conn *conn, const struct stream
  *  the next query, or 40 ms, to say so. */
 void conn_stream_acknowledge(struct conn *conn);
 
+/** The same if an exchange waits for what may be kept back. With many in flight the next query will say soon what has come, and the server's answers
+ *  travel together meanwhile, so then it is not said each time. */
+void conn_stream_acknowledge_awaited(struct conn *conn);
+
 /** Plain reads and writes of the socket, keeping conn->drained. */
 ssize_t conn_stream_recv(struct conn *conn, uint8_t *buf, size_t len);
 ssize_t conn_stream_transmit(struct conn *conn, const uint8_t *buf, size_t len);

@@ -33,3 +33,7 @@ void ask_good(struct host *host, const char *name);
 void ask_batch(struct host *host, const char *prefix, unsigned count);
 /** The same of a batch that has been sent, beginning with token `first`, and has ended. */
 void check_batch(struct host *host, const char *prefix, uint64_t first, unsigned count);
+
+/** The least time that one of five questions takes, asked one after the other after so many others:
+ * to a new connection the kernel puts no acknowledgement off. */
+uint64_t fixture_best_ns(struct host *host, unsigned before);

@@ -253,6 +253,17 @@ START_TEST(one_record_for_a_batch)
 }
 END_TEST
 
+/* The server writes HEADERS and DATA apart and has Nagle's algorithm on: DATA leaves when HEADERS
+ * are acknowledged, which the kernel puts off for 40 ms. */
+START_TEST(nagle)
+{
+    fixture_upstream(KIND_DOH, NULL);
+    struct host *host = fixture_open(_i, "");
+    ck_assert_uint_lt(fixture_best_ns(host, 40), 35000000);
+    host_close(host);
+}
+END_TEST
+
 /* The server's limit on streams is obeyed once it is known; what it refuses before that is asked
  * again at no charge. */
 START_TEST(stream_limits)
@@ -472,6 +483,7 @@ int main(void)
     add_test(tcase, verifies);
     add_test(tcase, many_streams);
     tcase_add_loop_test(tcase, one_record_for_a_batch, 0, MODE_COUNT);
+    add_test(tcase, nagle);
     tcase_add_loop_test(tcase, stream_limits, 0, 3 * MODE_COUNT);
     add_test(tcase, stream_limit_unknown);
     add_test(tcase, no_streams);

@@ -85,6 +85,17 @@ START_TEST(nagle)
 }
 END_TEST
 
+/* The same within one answer, also where there is one query at a time: the message leaves when the
+ * length has been acknowledged. */
+START_TEST(nagle_within_an_answer)
+{
+    struct host *host = open_pair(_i, "");
+    tls_upstream_set(up, &(struct tls_rule){.apart = true});
+    ck_assert_uint_lt(fixture_best_ns(host, 40), 35000000);
+    host_close(host);
+}
+END_TEST
+
 /* More connections than a batch gathers for. */
 START_TEST(many_connections_in_a_batch)
 {
@@ -380,6 +391,7 @@ int main(void)
     tcase_add_loop_test(tcase, any_order, 0, VARIANTS);
     tcase_add_loop_test(tcase, one_write_for_a_batch, 0, VARIANTS);
     tcase_add_loop_test(tcase, nagle, 0, VARIANTS);
+    tcase_add_loop_test(tcase, nagle_within_an_answer, 0, VARIANTS);
     tcase_add_loop_test(tcase, many_connections_in_a_batch, 0, VARIANTS);
     tcase_add_loop_test(tcase, batch_on_dead_connection_case_49, 0, VARIANTS);
     tcase_add_loop_test(tcase, limit_per_connection, 0, VARIANTS);

@@ -112,7 +112,11 @@ static void answer(struct link *link, const struct reply *reply)
         link_put_http(link, rule->half_record);
         link->up->counts.resets += http_server_resets(link->http) - resets;
     } else {
-        link_put(link, frame, 2 + len, rule->half_record);
+        size_t first = rule->apart ? 2 : 0;
+        if (first > 0) {
+            link_put(link, frame, first, false);
+        }
+        link_put(link, frame + first, 2 + len - first, rule->half_record);
     }
     free(frame);
 }

@@ -49,6 +49,7 @@ struct tls_rule {
     enum ending after;   /**< closed after the answer ... */
     unsigned after_ms;   /**< ... so much later */
     bool notify;         /**< with a close_notify first */
+    bool apart;          /**< not over HTTP: length and message of the answer leave in a write each */
     bool half_record;    /**< of the answer only half a record is sent; then FIN */
     bool garbage;        /**< octets that are no TLS record instead of the answer */
     bool renegotiate;    /**< asked for before the answer (TLS 1.2) */
