@@ -170,6 +170,22 @@ static bool rest_keep(struct tcp_conn *conn, const uint8_t *octets, uint32_t len
     return true;
 }
 
+/* Whether a whole message was kept because there was no room for it. */
+static bool message_waits(const struct tcp_conn *conn)
+{
+    return conn->in_len >= 2 && conn->in_len - 2 >= get16(conn->in);
+}
+
+/* A client with Nagle's algorithm on that writes length and message apart sends the message when the
+ * length is acknowledged, which the kernel would put off for some 40 ms. */
+static void half_acknowledge(const struct tcp_conn *conn)
+{
+    int on = 1;
+    if (conn->in_len > 0 && !message_waits(conn)) {
+        (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
+    }
+}
+
 /* Reads what there is, behind what was kept, and takes the messages. False when the connection is
  * at its end. */
 static bool conn_read(struct worker *worker, struct tcp_conn *conn, bool readable)
@@ -191,13 +207,11 @@ static bool conn_read(struct worker *worker, struct tcp_conn *conn, bool readabl
     if (used > 0) {
         conn_touch(&worker->tcp, conn, clock_ns());
     }
-    return rest_keep(conn, stream + used, len - used);
-}
-
-/* Whether a whole message was kept because there was no room for it. */
-static bool message_waits(const struct tcp_conn *conn)
-{
-    return conn->in_len >= 2 && conn->in_len - 2 >= get16(conn->in);
+    if (!rest_keep(conn, stream + used, len - used)) {
+        return false;
+    }
+    half_acknowledge(conn);
+    return true;
 }
 
 /** Does what is due on a connection. */

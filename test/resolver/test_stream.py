@@ -3,6 +3,7 @@
 import socket
 import struct
 import threading
+import time
 
 import suite
 import wire
@@ -26,6 +27,20 @@ class Stream(suite.Case):
                 conn.sendall(bytes([octet]))
             for _ in range(2):
                 self.assertEqual(Message(read_frame(conn)).rcode, wire.NOERROR)
+
+    def test_length_and_message_apart(self):
+        """With Nagle's algorithm on the message leaves when the length has been acknowledged; to a new connection no kernel puts that off."""
+        server = self.forwarder()
+        took = []
+        with server.connect() as conn:
+            message = wire.query("a.test")
+            for _ in range(40):
+                start = time.monotonic()
+                conn.sendall(struct.pack("!H", len(message)))
+                conn.sendall(message)
+                self.assertEqual(Message(read_frame(conn)).rcode, wire.NOERROR)
+                took.append(time.monotonic() - start)
+        self.assertLess(min(took[-5:]), 0.035)
 
     def test_answers_come_in_any_order(self):
         release = threading.Event()
