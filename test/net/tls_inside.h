@@ -79,8 +79,8 @@ void context_use(SSL_CTX *ctx, const struct certificate *certificate);
 
 /* tls_link.c */
 
-/** Takes the connection that waits. */
-void link_accept(struct tls_upstream *up);
+/** Takes the connection that waits. @return false when none does */
+bool link_accept(struct tls_upstream *up);
 /** Works on what came. */
 void link_receive(struct link *link);
 /** Sends octets through TLS where there is TLS. @param half only the first half of the record */

@@ -196,11 +196,11 @@ void link_receive(struct link *link)
     }
 }
 
-void link_accept(struct tls_upstream *up)
+bool link_accept(struct tls_upstream *up)
 {
     int fd = accept4(up->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
-        return;
+        return false;
     }
     struct link *link = upstream_allocate(sizeof(*link));
     link->up = up;
@@ -218,6 +218,7 @@ void link_accept(struct tls_upstream *up)
         SSL_set_bio(link->ssl, link->in, link->out);
         SSL_set_accept_state(link->ssl);
     }
+    return true;
 }
 
 void link_sweep(struct tls_upstream *up, bool all)

@@ -194,6 +194,8 @@ int reply_perform_due(struct tls_upstream *up)
 {
     uint64_t now = upstream_now_ns(), next = UINT64_MAX;
     if (up->kill_now || (up->kill_interval_ns > 0 && up->kill_due_ns <= now)) {
+        while (link_accept(up)) {
+        }
         for (struct link *link = up->links; link != NULL; link = link->next) {
             link_hang_up(link, up->kill_how, false);
         }

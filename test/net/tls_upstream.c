@@ -70,7 +70,7 @@ static void *work(void *arg)
             }
         }
         if (fds[1].revents != 0) {
-            link_accept(up);
+            (void)link_accept(up);
         }
     }
     pthread_mutex_unlock(&up->mutex);

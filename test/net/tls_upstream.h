@@ -100,7 +100,7 @@ void tls_upstream_script(struct tls_upstream *up, tls_pick_fn *pick, void *arg);
 /** Shows another certificate in handshakes to come. */
 void tls_upstream_show(struct tls_upstream *up, const struct certificate *certificate);
 
-/** Closes all connections now, or every interval_ms. */
+/** Closes all connections now, or every interval_ms, those that wait to be accepted among them. */
 void tls_upstream_kill(struct tls_upstream *up, enum ending how);
 void tls_upstream_kill_every(struct tls_upstream *up, enum ending how, unsigned interval_ms);
 

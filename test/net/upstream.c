@@ -343,13 +343,14 @@ static void watch(struct upstream *up, int fd, void *what)
     require(epoll_ctl(up->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0, "epoll_ctl");
 }
 
-static void accept_stream(struct upstream *up)
+/** Takes the connection that waits. @return false when none does */
+static bool accept_stream(struct upstream *up)
 {
     struct sockaddr_storage peer;
     socklen_t size = sizeof(peer);
     int fd = accept4(up->listen_fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
-        return;
+        return false;
     }
     struct stream *stream = allocate(sizeof(*stream));
     stream->fd = fd;
@@ -360,6 +361,7 @@ static void accept_stream(struct upstream *up)
     up->counts.open++;
     watch(up, fd, stream);
     pthread_cond_broadcast(&up->changed);
+    return true;
 }
 
 static void read_stream(struct upstream *up, struct stream *stream)
@@ -424,7 +426,7 @@ static void *run(void *arg)
             } else if (what == &up->udp_fd) {
                 read_udp(up);
             } else if (what == &up->listen_fd) {
-                accept_stream(up);
+                (void)accept_stream(up);
             } else {
                 read_stream(up, what);
             }
@@ -616,6 +618,8 @@ void upstream_up(struct upstream *up)
 void upstream_kill(struct upstream *up, enum ending how)
 {
     pthread_mutex_lock(&up->mutex);
+    while (accept_stream(up)) {
+    }
     close_all(up, how);
     pthread_mutex_unlock(&up->mutex);
 }

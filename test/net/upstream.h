@@ -90,7 +90,8 @@ void upstream_up(struct upstream *up);
 /** The same for TCP alone. */
 void upstream_refuse_tcp(struct upstream *up);
 
-/** Closes all connections now, or every interval_ms (0 ends that). */
+/** Closes all connections now, those among them that wait to be accepted; or every interval_ms (0
+ * ends that). */
 void upstream_kill(struct upstream *up, enum ending how);
 void upstream_kill_every(struct upstream *up, enum ending how, unsigned interval_ms);
 
