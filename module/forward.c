@@ -305,7 +305,7 @@ static bool is_last_stanza(const struct query *q)
 static enum step leave_stanza(struct query *q, const struct outcome *outcome, uint32_t rcode, struct loop_done *ret)
 {
     struct stanza *next = match_find(q->instance, q->stanza->index + 1, q->first.x.wire + WIRE_HEADER,
-                                         q->first.x.query.qname_len);
+                                     q->first.x.query.qname_len);
     if (next == NULL) {
         return end_answered(q, FWD_KIND_NEXT, outcome, rcode, ret);
     }
